@@ -1,0 +1,110 @@
+"""Write ``docs/recipes.md`` from the option classes: every key, its type, its default, its meaning."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = ROOT / "src" / "landseer" / "recipe" / "options.py"
+PAGE = Path(__file__).with_name("recipes.md")
+TYPES = {"str": "string", "int": "whole number", "float": "number", "bool": "true or false"}
+
+INTRODUCTION = """\
+# Recipes
+
+A recipe is one TOML file that says everything about a run that can change its result; `recipes/` holds those
+that come with landseer. Facts of a machine (device, workers, folders, `--weights FILE`) are given on the
+command line instead. An unknown key, a value of the wrong type and an impossible value are refused by the
+key's path:
+
+    recipes/mine.toml: stages[1].epoch: unknown key; did you mean 'epochs'?
+
+Two recipes with equal settings have the same fingerprint, however the file is laid out; one changed value
+gives another. A key that is left out has its default.
+
+*This page is generated from `src/landseer/recipe/options.py` by `make docs`.*
+"""
+
+
+def page() -> str:
+    """The text of ``docs/recipes.md``."""
+    tree = ast.parse(OPTIONS.read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    recipe = classes["Recipe"]
+    sections = ["## The file itself", _table(recipe, skip=classes)]
+    for entry in _entries(recipe):
+        name, kind = ast.unparse(entry.target), ast.unparse(entry.annotation)
+        options = next((one for one in classes if one in kind), None)
+        if options is None:
+            continue
+        brackets = f"[[{name}]]" if kind.startswith("tuple") else f"[{name}]"
+        # the docstring starts with the section's own brackets: "``[model]``: backbone + ..."
+        meaning = _plain(ast.get_docstring(classes[options]) or "").removeprefix(f"`{brackets}`: ")
+        sections += [
+            f"## `{brackets}`",
+            meaning[:1].upper() + meaning[1:],
+            _table(classes[options], skip=classes),
+        ]
+    return "\n\n".join([INTRODUCTION.rstrip(), *sections]) + "\n"
+
+
+def _table(options: ast.ClassDef, *, skip: dict[str, ast.ClassDef]) -> str:
+    rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for entry in _entries(options):
+        name, kind = ast.unparse(entry.target), ast.unparse(entry.annotation)
+        if any(one in kind for one in skip):
+            continue
+        following = options.body[options.body.index(entry) + 1 :]
+        meaning = _plain(_docstring(following[0] if following else None, f"{options.name}.{name}"))
+        rows.append(f"| `{name}` | {_type(entry.annotation)} | {_default(entry.value)} | {meaning} |")
+    return "\n".join(rows)
+
+
+def _entries(options: ast.ClassDef) -> list[ast.AnnAssign]:
+    return [node for node in options.body if isinstance(node, ast.AnnAssign)]
+
+
+def _docstring(node: ast.stmt | None, field: str) -> str:
+    if (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ):
+        return node.value.value
+    raise ValueError(f"{field} has no string under it that says what it means")
+
+
+def _plain(text: str) -> str:
+    return " ".join(textwrap.dedent(text).split()).replace("``", "`").replace("|", "\\|")
+
+
+def _type(node: ast.expr) -> str:
+    if isinstance(node, ast.Subscript):
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if ast.unparse(node.value) == "Literal":
+            return ", ".join(f"`{_toml(ast.literal_eval(one))}`" for one in inner)
+        return f"list: {_type(inner[0])}"
+    if isinstance(node, ast.BinOp):  # "int | None": left out means none
+        return _type(node.left)
+    return TYPES[ast.unparse(node)]
+
+
+def _default(node: ast.expr | None) -> str:
+    return "*required*" if node is None else f"`{_toml(ast.literal_eval(node))}`"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return "none" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)}")

@@ -1,0 +1,166 @@
+"""``landseer extract``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from landseer.types import Collection, Descriptors
+
+EXIT_SOME_UNREADABLE = 3
+
+
+@click.command("extract")
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A collection.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Descriptors folder to write.")
+@click.option("--split", "splits", multiple=True, help="Only this split; may be repeated.  [default: all]")
+@click.option("--size", type=int, help="Side of the square input, pixels.  [default: 224]")
+@click.option(
+    "--scales", help="Also see the input at these multiples of the size, say 0.7,1.0,1.4.  [default: 1.0]"
+)
+@click.option("--batch", type=int, help="Photos a forward pass.  [default: 32]")
+@click.option("--dtype", help="How rows are stored: float32 or float16.  [default: float32]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Threads that decode and describe.  [default: cores]"
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def command(
+    *,
+    model: Path,
+    data: Path,
+    out: Path,
+    splits: tuple[str, ...],
+    size: int | None,
+    scales: str | None,
+    batch: int | None,
+    dtype: str | None,
+    workers: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Describe the photos of a collection by MODEL, one row a photo.
+
+    Stopped or killed at any moment, the same command goes on where it was, with the same result to the bit.
+    Photos that cannot be read are listed in OUT/unreadable.json and skipped.
+
+    Exit code: 0 when every photo was read, 3 when some could not be, 2 for a mistake in the command.
+
+    \b
+    Example:
+        landseer extract MODEL --data COLLECTION --split index --out INDEX-DESCRIPTORS
+    """
+    from landseer.extraction import extract
+    from landseer.models import load_embedder
+    from landseer.recipe import recipe_from
+    from landseer.storage import load_collection
+
+    asked = {"size": size, "scales": _numbers(scales), "batch": batch, "dtype": dtype}
+    chosen = {key: value for key, value in asked.items() if value is not None}
+    options = recipe_from({"title": "extract", "descriptors": chosen}).descriptors
+    collection = _selected(load_collection(data), splits)
+    there = out.exists()
+    begun = time.monotonic()
+    with _bar() as progress:
+        found = extract(
+            load_embedder(model),
+            collection,
+            out,
+            options=options,
+            workers=workers,
+            progress=progress,
+            device=device,
+        )
+    _print_summary(found, out, seconds=None if there else time.monotonic() - begun, as_json=as_json)
+    if found.unreadable:
+        sys.exit(EXIT_SOME_UNREADABLE)
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--scales: {text!r} is not a list of numbers, say 0.7,1.0,1.4") from None
+
+
+def _selected(collection: Collection, splits: tuple[str, ...]) -> Collection:
+    chosen = collection.in_split(*splits) if splits else collection
+    if not len(collection):
+        raise ValueError("the collection has no photos")
+    if not len(chosen):
+        there = ", ".join(sorted(set(collection.photos["split"].to_pylist())))
+        raise ValueError(f"--split: no photo of the collection is in {' or '.join(splits)}; it has {there}")
+    return chosen
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error; gives the function that moves it."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.1f} photos/s" if task.speed else "")
+
+    columns = ("describing", BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+
+        def move(done: int, total: int) -> None:
+            if not bar.task_ids:
+                bar.add_task("", completed=done, total=total)  # what was done before is no part of the rate
+            else:
+                bar.update(bar.task_ids[0], completed=done)
+
+        yield move
+
+
+def _print_summary(found: Descriptors, out: Path, *, seconds: float | None, as_json: bool) -> None:
+    """*seconds* is ``None`` where nothing had to be done."""
+    photos = len(found) + len(found.unreadable)
+    if as_json:
+        facts = {
+            "out": str(out),
+            "photos": photos,
+            "described": len(found),
+            "unreadable": len(found.unreadable),
+            "dim": found.dim,
+            "fingerprint": found.fingerprint,
+            "seconds": None if seconds is None else round(seconds, 3),
+        }
+        click.echo(json.dumps(facts))
+        return
+    if seconds is None:
+        click.echo(f"{out} is there already, made with these settings: nothing to do")
+    else:
+        took = f"in {seconds:.0f} s, {found.dim} components each"
+        click.echo(f"{len(found)} of {photos} photos described {took} -> {out}")
+    if found.unreadable:
+        click.echo(
+            f"{len(found.unreadable)} photos could not be read; {out / 'unreadable.json'} says why "
+            "(remove the folder to try them again)"
+        )

@@ -1,0 +1,26 @@
+"""Evaluation: protocols, metrics, intervals."""
+
+from landseer.evaluation.gldv2 import Evaluated, evaluate_recognition, evaluate_retrieval
+from landseer.evaluation.metrics import (
+    average_precision_at_k,
+    first_hit,
+    global_average_precision,
+    mean_average_precision,
+    precision_at_k,
+    recall_at_k,
+)
+from landseer.evaluation.table import comparison_table, per_query_csv
+
+__all__ = [
+    "Evaluated",
+    "average_precision_at_k",
+    "comparison_table",
+    "evaluate_recognition",
+    "evaluate_retrieval",
+    "first_hit",
+    "global_average_precision",
+    "mean_average_precision",
+    "per_query_csv",
+    "precision_at_k",
+    "recall_at_k",
+]

@@ -1,0 +1,6 @@
+"""From photos to descriptors: resumable, multi-scale, memory bounded whatever the number of photos is."""
+
+from landseer.extraction.extract import extract
+from landseer.extraction.plan import Plan, plan_of
+
+__all__ = ["Plan", "extract", "plan_of"]

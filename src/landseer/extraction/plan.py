@@ -1,0 +1,87 @@
+"""What a row depends on: settings that identify the result, and machine facts that touch its last bits."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from landseer.recipe import DescriptorOptions
+from landseer.storage.artifact import fingerprint_of
+from landseer.types import Collection
+
+if TYPE_CHECKING:
+    from landseer.models import Embedder
+
+THREADS = 1
+"""Threads inside one forward pass on a CPU.  Batches run side by side instead: it is faster, and the rows
+do not depend on how many cores a machine has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a row depends on."""
+
+    settings: Mapping[str, Any]
+    """Settings and input; another value is another result."""
+    machine: Mapping[str, Any]
+    """Kind of processor and versions of the decoders: they may change a row's last bit, so one extraction is
+    never continued across a change, but they are no part of the identity."""
+
+    def fingerprint(self, unreadable: Iterable[str] = ()) -> str:
+        """Identity of the result: equal settings on equal input give an equal string.
+
+        *unreadable* are the ids of photos that could not be read; without their rows it is another result.
+        """
+        return fingerprint_of("descriptors", self.settings, sorted(unreadable))
+
+
+def plan_of(
+    embedder: Embedder, collection: Collection, options: DescriptorOptions, device: torch.device
+) -> Plan:
+    """The plan of describing *collection* by *embedder* on *device*."""
+    return Plan(
+        settings={
+            "model": embedder.fingerprint,
+            "dim": embedder.dim,
+            "collection": collection.fingerprint,
+            "selection": _selection(collection),
+            **asdict(options),
+            "scales": list(options.scales),
+            "preprocessing": "squashed to a square, bicubic",
+            "runtime": f"torch {torch.__version__}",
+            "device": device.type,
+            "precision": f"float32, matrix products {torch.get_float32_matmul_precision()}",
+            "threads": THREADS,
+        },
+        machine={
+            "processor": platform.machine(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+            "decoders": f"pillow {version('pillow')}, pillow-heif {version('pillow-heif')}",
+        },
+    )
+
+
+def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+    """The first setting in which two sides differ, in words; ``None`` where they are equal."""
+    for key in sorted(ours.keys() | theirs.keys()):
+        if theirs.get(key) != ours.get(key):
+            return f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} here"
+    return None
+
+
+def _selection(collection: Collection) -> str:
+    """Digest of the photos chosen, in order: a collection keeps its fingerprint when part of it is taken."""
+    digest = hashlib.sha256()
+    for column in ("id", "path"):
+        for chunk in collection.photos[column].chunks:
+            for value in chunk:
+                text = value.as_py().encode()
+                digest.update(len(text).to_bytes(8, "little") + text)
+    return digest.hexdigest()[:16]
