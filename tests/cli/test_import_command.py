@@ -95,6 +95,9 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_written(
 def test_what_is_there_is_not_overwritten(photos: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "c").mkdir()
     assert run(monkeypatch, "folder", photos, "--out", tmp_path / "c") == 2
+    assert "exists already" in capsys.readouterr().err
+    # said before hours of reading: this source could not even be read
+    assert run(monkeypatch, "gldv2", photos, "--out", tmp_path / "c") == 2
     assert "exists already" in capsys.readouterr().err and not any((tmp_path / "c").iterdir())
 
 

@@ -37,6 +37,7 @@ PLACES = {
     "Anadyr": (64.73, 177.5, "RU"),
     "inland Chukotka, with no coast before the antimeridian": (67.0, 175.0, "RU"),
     "Provideniya, east of it": (64.4235, -173.2258, "RU"),
+    "south of a coast line that crosses it": (68.9, 179.95, "RU"),
     "on the antimeridian": (68.9, 180.0, "RU"),
     "on the antimeridian, written the other way": (68.9, -180.0, "RU"),
     "Honolulu": (21.3069, -157.8583, "US"),

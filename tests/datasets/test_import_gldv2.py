@@ -151,6 +151,16 @@ def test_the_form_of_the_file_does_not_matter(gldv2, text: bytes) -> None:
     assert plain.photos.equals(other.photos) and plain.landmarks.equals(other.landmarks)
 
 
+def test_cells_of_several_lines_in_a_large_file(gldv2) -> None:
+    rows = "".join(
+        f'{number:06x},"one\nand, two",{number}\n' for number in range(60_000)
+    )  # several read blocks
+    root = gldv2(photos=False, train__csv="id,url,landmark_id\n" + rows)
+    collection, summary = import_gldv2(root, check_files=False)
+    assert summary.splits["train"] == 60_000 and summary.rows_refused == 0
+    assert collection.photos["landmark"].slice(0, 60_000).to_pylist() == list(range(60_000))
+
+
 def shuffled_columns(text: str, rng: random.Random) -> str:
     rows = list(csv.reader(io.StringIO(text)))
     order = list(range(len(rows[0])))

@@ -122,11 +122,12 @@ def test_a_bad_cell_refuses_its_row(folder: Path, column: str, cell: str, reason
 
 
 def test_rows_that_contradict_themselves(folder: Path) -> None:
-    columns = {"path": ["a.jpg", "b.jpg", "c.jpg"], "latitude": ["1", "", ""], "longitude": ["", "", ""],
-               "kind": ["", "none", "landmark"], "landmark": ["3", "3", ""]}  # fmt: skip
+    columns = {"path": ["a.jpg", "b.jpg", "c.jpg", "tower.jpg"], "latitude": ["1", "", "", ""],
+               "longitude": ["", "", "", "1"], "kind": ["", "none", "landmark", ""],
+               "landmark": ["3", "3", "", ""]}  # fmt: skip
     collection, summary = import_table(write(folder, columns))
-    assert collection.ids == ("c.jpg",) and summary.rows_refused == 2
-    assert problem(summary, "only one of").count == problem(summary, "kind 'none'").count == 1
+    assert collection.ids == ("c.jpg",) and summary.rows_refused == 3
+    assert problem(summary, "only one of").count == 2 and problem(summary, "kind 'none'").count == 1
     assert problem(summary, "that name none").refused == 0
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import threading
+import tracemalloc
 import weakref
 from pathlib import Path
 
@@ -337,6 +338,22 @@ def test_memory_is_bounded_by_workers_not_by_photos(embedder, draw, tmp_path, mo
     )
     extract(embedder, draw(120), tmp_path / "d", options=OPTIONS, workers=3, commit_every=40)
     assert 1 <= most[0] <= 3, "a worker holds one batch of photos at a time"
+
+
+def test_rows_are_never_all_in_memory(embedder, draw, tmp_path):
+    model = type(embedder)(dim=4096)
+    collection = draw(320)
+    tracemalloc.start()
+    try:
+        found = extract(model, collection, tmp_path / "d", options=OPTIONS, workers=2, commit_every=16)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found.rows_ND, np.memmap)
+    block_bytes = 16 * 4096 * 4
+    assert found.rows_ND.nbytes == 20 * block_bytes
+    # a block as parts, joined, as bytes, with its header: five copies for a moment; and the batches under way
+    assert peak < 7 * block_bytes
 
 
 def test_no_more_than_twice_the_workers_are_ahead(embedder):

@@ -201,5 +201,14 @@ def test_broken_exif_never_raises(garbage):
     assert isinstance(read_facts(photo(exif=b"Exif\0\0MM\0*\0\0\0\x08" + garbage)), PhotoFacts)
 
 
+def test_entities_in_xmp_are_not_expanded():
+    packet = xmp(elements="<xmp:CreateDate>2021-03-04</xmp:CreateDate>")
+    assert read_facts(photo(xmp=packet)).taken == datetime(2021, 3, 4)
+    declared = (
+        b'<!DOCTYPE x [<!ENTITY day "2021-03-04">]>' + packet[packet.index(b"<x:") : packet.rindex(b"<?")]
+    )
+    assert read_facts(photo(xmp=declared.replace(b"2021-03-04</", b"&day;</"))) == EMPTY
+
+
 def test_no_photo_no_facts():
     assert read_facts(b"") == read_facts(b"hello") == read_facts(photo()) == EMPTY

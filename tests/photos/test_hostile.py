@@ -343,6 +343,10 @@ CASES: dict[str, Case] = {
         "damaged",
     ),
     "heif": (lambda: encode("HEIF"), (lambda: UPRIGHT, 5.0)),
+    "heif of nothing but its type": (
+        lambda: encode("HEIF")[: int.from_bytes(encode("HEIF")[:4], "big")],
+        "truncated",
+    ),
     "heif alpha": (lambda: encode("HEIF", with_alpha("RGBA")), (over_white, 5.0)),
     "heif 1 x 1": (lambda: encode("HEIF", flat(RED, 1, 1)), (lambda: flat(RED, 1, 1), 5.0)),
     "heif corrupted in the middle": (lambda: corrupted(encode("HEIF", NOISE)), "either"),

@@ -153,5 +153,9 @@ def test_the_tars_read_longest_ago_are_forgotten(tmp_path):
     for n in (0, 1, 0, 2, 3, 4):
         positions.find(tmp_path / f"{n}.tar", "3.jpg")
     assert [tar.name for tar in positions._tars] == ["3.tar", "4.tar"]
+    positions = source._Positions(max_members=25)
+    for n in (0, 1, 0, 2):
+        positions.find(tmp_path / f"{n}.tar", "3.jpg")
+    assert [tar.name for tar in positions._tars] == ["0.tar", "2.tar"]  # 0 was read again after 1
     positions = source._Positions(max_members=5)
     assert positions.find(tmp_path / "0.tar", "3.jpg")[1] == 1  # one tar is kept however large

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import warnings
 
 import click
 
@@ -46,8 +47,8 @@ class _Lazy(click.Group):
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see landseer --help"
-            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx) from None
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx) from None
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -55,6 +56,8 @@ class _Lazy(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens to standard error.")
 def cli(verbose: bool) -> None:
     """Find every photo of the same landmark, say which one it is, and train the models that do so."""
+    # Pillow warns of odd metadata photo by photo; what matters of it is in the list of unreadable photos
+    warnings.filterwarnings("ignore", module="PIL")
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
@@ -63,15 +66,15 @@ def cli(verbose: bool) -> None:
 def main() -> None:
     """Run the command line.  A user's mistake is one line on standard error and exit code 2; a bug raises."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = cli.main(standalone_mode=False)
     except click.Abort:
         click.echo("stopped", err=True)
         sys.exit(130)
     except click.UsageError as error:
-        click.echo(f"landseer: {error.format_message()}", err=True)
+        hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+        click.echo(f"landseer: {error.format_message().rstrip('.')}{hint}", err=True)
         sys.exit(2)
     except ValueError as error:
         click.echo(f"landseer: {error}", err=True)
         sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)  # what a command gave to ctx.exit

@@ -111,7 +111,7 @@ def _walk(source: Path, start: str, seen: set[tuple[int, int]], linked: list[str
         below = stack.pop()
         folder = source / below
         info = folder.stat()
-        if False:
+        if (info.st_dev, info.st_ino) in seen:
             continue
         seen.add((info.st_dev, info.st_ino))
         prefix = f"{below}/" if below else ""

@@ -24,7 +24,7 @@ class CosineSoftmax(nn.Module):
     """The head: ``C`` rows, and the mean cross entropy of ``scale * (cosine - margin at the target)``.
 
     CosFace (Wang et al., CVPR 2018); with margin 0 the plain cosine softmax of the 2020 winners.
-    A *scale* of 0 means ``adacos_scale``.
+    A *scale* of 0 means ``adacos_scale``.  Raises ``ValueError`` for fewer than two landmarks.
     """
 
     def __init__(self, dim: int, num_landmarks: int, *, scale: float = 0.0, margin: float = 0.0) -> None:
@@ -37,9 +37,12 @@ class CosineSoftmax(nn.Module):
         nn.init.xavier_uniform_(self.rows)
 
     def cosines(self, descriptors_ND: Tensor) -> Tensor:
-        """Cosines ``[N, C]`` of unit descriptors with every landmark's row."""
-        # float32 whatever the autocast: scaled logits differ in digits that half precision does not have
-        return descriptors_ND.float() @ F.normalize(self.rows.float(), dim=1).T
+        """Cosines ``[N, C]`` of unit descriptors with every landmark's row, in float32 or better."""
+        # scaled logits differ in digits that half precision lacks, and autocast would take a product there
+        # whatever its inputs are
+        with torch.autocast(descriptors_ND.device.type, enabled=False):
+            precise = torch.promote_types(descriptors_ND.dtype, torch.float32)
+            return descriptors_ND.to(precise) @ F.normalize(self.rows.to(precise), dim=1).T
 
     def forward(self, descriptors_ND: Tensor, row_N: Tensor) -> Tensor:
         """Mean loss of unit descriptors whose landmarks stand in rows *row_N* (int64 ``[N]``)."""

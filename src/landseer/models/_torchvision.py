@@ -7,6 +7,9 @@ they are missing, is enough for transforms and timm; nothing here computes with 
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import torch
 
 _SIGNATURES = (
@@ -16,8 +19,24 @@ _SIGNATURES = (
 _kept: list[torch.library.Library] = []  # the declarations last as long as this object does
 
 
+def _operators_load() -> bool:
+    """Whether torchvision's own operators are there, or can be brought in."""
+    if hasattr(torch.ops.torchvision, "nms"):
+        return True
+    found = find_spec("torchvision")
+    folders = found.submodule_search_locations if found else None
+    for compiled in [file for folder in folders or [] for file in Path(folder).glob("_C*.so")]:
+        try:
+            # asked, not guessed from torch.version: a torchvision built for the CPU loads, and a second
+            # declaration beside its own would end the process
+            torch.ops.load_library(str(compiled))
+        except OSError:
+            return False
+    return hasattr(torch.ops.torchvision, "nms")
+
+
 def _declare_missing_operators() -> None:
-    if torch.version.cuda is not None or hasattr(torch.ops.torchvision, "nms"):
+    if _operators_load():
         return
     library = torch.library.Library("torchvision", "DEF")
     for signature in _SIGNATURES:

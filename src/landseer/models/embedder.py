@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +18,16 @@ import torch.nn.functional as F  # noqa: N812  (torch's own short name)
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from landseer.models.backbone import build_backbone, normalisation_of, split_tokens
+from landseer.models.backbone import (
+    build_backbone,
+    has_class_token,
+    normalisation_of,
+    only_size,
+    split_tokens,
+)
 from landseer.models.pooling import GAP, GeM
 from landseer.recipe import ModelOptions
+from landseer.recipe import fingerprint as fingerprint_of_options
 from landseer.recipe.load import options_from
 from landseer.storage import open_artifact, read_json, verify, writing
 
@@ -29,6 +37,10 @@ class Embedder(nn.Module):
 
     ``mean`` and ``std`` (RGB, of 0..1 values) are those the weights were trained with.
     """
+
+    backbone: Any  # timm's models share no type that tells what they have
+    _mean: Tensor
+    _std: Tensor
 
     def __init__(
         self,
@@ -40,12 +52,14 @@ class Embedder(nn.Module):
         std: Sequence[float],
     ) -> None:
         super().__init__()
+        if options.pooling == "cls" and not has_class_token(backbone):
+            raise ValueError(f'model.pooling: {options.backbone} has no class token; use "gem" or "gap"')
         self.options = options
         self.source = source
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.backbone = backbone
         self.pooling = _pooling(options)
-        channels = int(backbone.num_features)
+        channels = int(self.backbone.num_features)
         self.dim = channels if options.neck == "none" else options.dim
         self.neck = _neck(options, channels)
         # not parameters and not saved: facts of the preprocessing, kept beside the weights for their device
@@ -55,11 +69,16 @@ class Embedder(nn.Module):
     @property
     def size_multiple(self) -> int:
         """What a side of the input must be a multiple of, pixels (a ViT's patch; 1 for the rest)."""
-        patch = getattr(getattr(self.backbone, "patch_embed", None), "patch_size", 1)
+        patch: Any = getattr(getattr(self.backbone, "patch_embed", None), "patch_size", 1)
         return int(patch if isinstance(patch, int) else patch[0])
 
     def require_size(self, size: int, where: str) -> None:
         """Refuse an input *size* this backbone cannot take; *where* names the recipe's key."""
+        only = only_size(self.backbone)
+        if only is not None and size != only:
+            raise ValueError(
+                f"{where}: {self.options.backbone} takes {only} px and no other size, not {size}"
+            )
         multiple = self.size_multiple
         if size % multiple:
             near = max(multiple, round(size / multiple) * multiple)
@@ -72,8 +91,7 @@ class Embedder(nn.Module):
         positions, token = split_tokens(self.backbone, self.backbone.forward_features(pixels))
         if self.options.pooling != "cls":
             return self.pooling(positions)
-        if token is None:
-            raise ValueError(f'model.pooling: {self.options.backbone} has no class token; use "gem" or "gap"')
+        assert token is not None, "a backbone without a class token was refused"
         return token.float()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -83,27 +101,38 @@ class Embedder(nn.Module):
     def normalise(self, photos_NHWC: Tensor | np.ndarray) -> Tensor:
         """Pixels ``[N, 3, H, W]`` ready for ``forward`` from RGB bytes ``[N, H, W, 3]``."""
         photos = torch.as_tensor(photos_NHWC).to(self._mean.device)
-        pixels = photos.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
+        # a copy always: the next line works in place, and the caller's photos are the caller's
+        pixels = photos.permute(0, 3, 1, 2).to(torch.float32, copy=True, memory_format=torch.channels_last)
         return pixels.sub_(self._mean).div_(self._std)
 
     @torch.inference_mode()
     def describe(self, photos_NHWC: Tensor | np.ndarray, *, scales: Sequence[float] = (1.0,)) -> np.ndarray:
         """Unit rows float32 ``[N, D]`` of RGB bytes ``[N, H, W, 3]``; leaves the embedder in evaluation mode.
 
-        With several *scales* the unit rows of each are averaged and made unit again.
+        With several *scales* the unit rows of each are averaged and made unit again.  Raises ``ValueError``
+        for a scale the backbone cannot take.
         """
         if self.training:
             self.eval()
         pixels = self.normalise(photos_NHWC)
-        rows = torch.stack([self.forward(_rescaled(pixels, scale, self.size_multiple)) for scale in scales])
+        rows = torch.stack([self.forward(self._rescaled(pixels, scale)) for scale in scales])
         unit = rows[0] if len(scales) == 1 else F.normalize(rows.mean(dim=0), dim=1)
         return unit.cpu().numpy()
+
+    def _rescaled(self, pixels: Tensor, scale: float) -> Tensor:
+        if scale == 1.0:
+            return pixels
+        multiple = self.size_multiple
+        size = [max(1, round(side * scale / multiple)) * multiple for side in pixels.shape[2:]]
+        self.require_size(size[0], "descriptors.scales")
+        resized = F.interpolate(pixels, size=size, mode="bicubic", align_corners=False, antialias=scale < 1)
+        return resized.contiguous(memory_format=torch.channels_last)
 
     @property
     def fingerprint(self) -> str:
         """Identity of what the embedder computes: its options, preprocessing and every weight's bytes."""
         digest = hashlib.sha256(
-            json.dumps([asdict(self.options), self.mean, self.std], sort_keys=True).encode()
+            json.dumps([fingerprint_of_options(self.options), self.mean, self.std]).encode()
         )
         for key, value in sorted(self.state_dict().items()):
             digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
@@ -124,7 +153,7 @@ def build_embedder(options: ModelOptions, *, weights: Path | None = None, seed: 
         embedder = Embedder(
             options, backbone, source=source, mean=options.mean or mean, std=options.std or std
         )
-    return embedder.to(memory_format=torch.channels_last).eval()
+    return _ready(embedder)
 
 
 def save_embedder(embedder: Embedder, path: Path, *, made_by: Mapping[str, object]) -> None:
@@ -147,10 +176,16 @@ def load_embedder(path: Path) -> Embedder:
     verify(path, manifest)
     facts = read_json(path / "model.json")
     options = options_from(ModelOptions, facts["options"])
-    backbone, _ = build_backbone(replace(options, weights="none"), weights=None)
-    embedder = Embedder(options, backbone, source=facts["source"], mean=facts["mean"], std=facts["std"])
+    with torch.random.fork_rng(devices=[]):  # what starts at random here is overwritten below
+        backbone, _ = build_backbone(replace(options, weights="none"), weights=None)
+        embedder = Embedder(options, backbone, source=facts["source"], mean=facts["mean"], std=facts["std"])
     embedder.load_state_dict(load_file(path / "weights.safetensors"))
-    return embedder.to(memory_format=torch.channels_last).eval()
+    return _ready(embedder)
+
+
+def _ready(embedder: Embedder) -> Embedder:
+    # convolutions on a CPU are faster with the channels innermost
+    return embedder.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def _pooling(options: ModelOptions) -> nn.Module:
@@ -173,11 +208,3 @@ def _neck(options: ModelOptions, channels: int) -> nn.Module:
         norm.bias.requires_grad_(not options.freeze_bn_bias)
         return nn.Sequential(fc, norm)
     return nn.Sequential(fc)
-
-
-def _rescaled(pixels: Tensor, scale: float, multiple: int) -> Tensor:
-    if scale == 1.0:
-        return pixels
-    size = [max(1, round(side * scale / multiple)) * multiple for side in pixels.shape[2:]]
-    resized = F.interpolate(pixels, size=size, mode="bicubic", align_corners=False, antialias=scale < 1)
-    return resized.contiguous(memory_format=torch.channels_last)

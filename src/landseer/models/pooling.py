@@ -27,7 +27,10 @@ class GeM(nn.Module):
         """Pool the positions of *features* away."""
         # float32 whatever the autocast: a third power of half-precision activations overflows
         clamped = features.float().clamp(min=_EPSILON).pow(self.p)
-        return _mean_over_positions(clamped).pow(1.0 / self.p)
+        # from p of about 6 on, the power of a channel without a positive value is 0 in float32, and the
+        # gradient of a root of 0 is no number
+        smallest = torch.finfo(torch.float32).tiny
+        return _mean_over_positions(clamped).clamp(min=smallest).pow(1.0 / self.p)
 
 
 class GAP(nn.Module):

@@ -161,7 +161,7 @@ def _degrees(value: object, ref: object, letters: str) -> float | None:
         numbers = [float(part) for part in parts]
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    if not 1 <= len(numbers) <= 3 or not all(math.isfinite(n) and n >= 0 for n in numbers):
+    if not 1 <= len(numbers) <= 3 or not all(n >= 0 for n in numbers):
         return None
     if any(n > 60 for n in numbers[1:]):
         return None

@@ -17,9 +17,14 @@ from landseer.photos.source import read_bytes
 
 def resize_square(image: np.ndarray, size: int) -> np.ndarray:
     """*image* (uint8 ``[H, W, 3]``) squashed to uint8 ``[size, size, 3]`` whatever its aspect; bicubic."""
-    if size < 1:
-        raise ValueError(f"a picture needs at least 1 px, not {size}")
-    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    return resize_to(image, size, size)
+
+
+def resize_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """*image* (uint8 ``[H, W, 3]``) squashed to uint8 ``[height, width, 3]`` whatever its aspect; bicubic."""
+    if min(height, width) < 1:
+        raise ValueError(f"a picture needs at least 1 px, not {min(height, width)}")
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def resize_longest(image: np.ndarray, size: int) -> np.ndarray:

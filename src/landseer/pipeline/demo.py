@@ -18,7 +18,7 @@ def run_demo(
     workers: int | None = None,
     watch: Watch | None = None,
     recipe: Path | None = None,
-    num_landmarks: int = 42,
+    num_landmarks: int = 30,
     num_photos: int = 2500,
 ) -> RunResult:
     """Draw the mini world in ``out/photos``, import it to ``out/collection``, and run *recipe* in ``out/run``.

@@ -44,7 +44,7 @@ class Setting:
     recipe: Recipe
     collection: Collection
     subset: Subset
-    """The labelled photos that name the nearest landmark, and the landmarks that count as trained on."""
+    """The labelled photos that name the nearest landmark, and, where training is asked for, the landmarks of it."""
     facts: Mapping[str, str]
     workers: int
     device: str
@@ -76,6 +76,11 @@ class Measured:
             protocol=protocol,
             made_by={**parts[1].made_by, **parts[0].made_by},
         )
+
+
+def trains(recipe: Recipe) -> bool:
+    """Whether anything in *recipe* is learned from the training photos."""
+    return bool(recipe.stages) or recipe.model.neck != "none"
 
 
 def measure(name: str, folder: Path, make: Callable[[], Embedder], setting: Setting) -> Measured:
@@ -163,7 +168,7 @@ def _scoring(folder: Path, setting: Setting) -> dict[str, Any]:
     model = open_artifact(folder / "model", "model")
     return {
         "truth": collection.truth,
-        "trained_landmarks": {int(landmark) for landmark in subset.landmark_C},
+        "trained_landmarks": {int(landmark) for landmark in subset.landmark_C} if trains(recipe) else None,
         "resamples": recipe.evaluation.resamples,
         "seed": recipe.seed,
         "title": recipe.title,

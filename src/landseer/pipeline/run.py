@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from landseer.models import Embedder, build_embedder
-from landseer.pipeline.measure import Measured, Setting, Watch, measure, read_measured
+from landseer.pipeline.measure import Measured, Setting, Watch, measure, read_measured, trains
 from landseer.recipe import ModelOptions, Recipe, fingerprint
 from landseer.reporting import RunPage, write_page
 from landseer.storage import read_json
@@ -90,7 +90,7 @@ def run_recipe(
     # without the neck: only training gives it a meaning
     plain = replace(recipe.model, neck="none", neck_start="random")
     untrained = measure("untrained", out / "untrained", lambda: _build(plain, recipe, weights), setting)
-    if recipe.stages or recipe.model.neck != "none":
+    if trains(recipe):
         measure("trained", out / "trained", lambda: _trained(setting, out, weights), setting)
     trained = read_measured(out / "trained") if (out / "trained").exists() else None
     result = RunResult(

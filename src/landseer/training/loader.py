@@ -1,13 +1,13 @@
 """Training batches: photos decoded and augmented by threads ahead of the step that needs them.
 
-What a photo looks like in an epoch depends on (seed, epoch, photo) alone, whatever the number of threads.
-Axes: B photos of a batch, S side in pixels.
+What a photo looks like in an epoch depends on (seed, epoch, its place in the subset) alone, whatever the number
+of threads.  Axes: B photos of a batch, S side in pixels.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,6 +17,8 @@ from landseer.photos import UnreadablePhoto, decode, load_square, read_bytes, re
 from landseer.recipe import StageOptions
 from landseer.training.subset import Subset
 
+Load = Callable[[int], np.ndarray]
+"""Position in the subset -> pixels uint8 ``[S, S, 3]``."""
 _AHEAD = 3  # batches decoded before they are needed: enough to hide a slow photo, little memory
 
 
@@ -33,48 +35,46 @@ def epoch_batches(
     subset: Subset, stage: StageOptions, *, seed: int, epoch: int, workers: int
 ) -> Iterator[Batch]:
     """The batches of one epoch in shuffled order; an uneven last one is dropped unless it is the only one."""
-    order = np.random.default_rng([seed, epoch]).permutation(len(subset))
+    # seeds are padded with zeros, so [seed, epoch] alone would be the stream of a photo at position 0
+    order = np.random.default_rng([seed, epoch, 0]).permutation(len(subset))
     size = min(stage.batch, len(subset))
     picks = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
-
-    def load(pick: np.ndarray) -> Batch:
-        return _loaded(subset, pick, lambda position: _augmented(subset, stage, int(position), seed, epoch))
-
-    yield from _ahead(load, picks, workers)
+    yield from _ahead(
+        lambda position: _augmented(subset, stage, position, seed, epoch), subset, picks, workers
+    )
 
 
 def plain_batches(subset: Subset, *, size_px: int, batch: int, workers: int) -> Iterator[Batch]:
     """Every photo once, in order, as extraction would see it."""
     picks = [np.arange(start, min(start + batch, len(subset))) for start in range(0, len(subset), batch)]
-
-    def load(pick: np.ndarray) -> Batch:
-        return _loaded(
-            subset, pick, lambda position: load_square(subset.root, subset.paths[position], size_px)
-        )
-
-    yield from _ahead(load, picks, workers)
+    yield from _ahead(
+        lambda position: load_square(subset.root, subset.paths[position], size_px), subset, picks, workers
+    )
 
 
-def _ahead(load, picks: list[np.ndarray], workers: int) -> Iterator[Batch]:
-    waiting: deque[Future[Batch]] = deque()
+def _ahead(load: Load, subset: Subset, picks: list[np.ndarray], workers: int) -> Iterator[Batch]:
+    """The batches of *picks* in order, each photo a task of its own, so that every thread has work."""
+    waiting: deque[tuple[np.ndarray, list[Future[np.ndarray]]]] = deque()
+    if workers < 1:
+        raise ValueError(f"workers: must be at least 1, not {workers}")
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode") as pool:
         try:
             for pick in picks:
-                waiting.append(pool.submit(load, pick))
+                waiting.append((pick, [pool.submit(load, int(position)) for position in pick]))
                 if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
+                    yield _batch(subset, *waiting.popleft())
             while waiting:
-                yield waiting.popleft().result()
+                yield _batch(subset, *waiting.popleft())
         finally:
-            for future in waiting:
-                future.cancel()
+            for photo in (photo for _, photos in waiting for photo in photos):
+                photo.cancel()
 
 
-def _loaded(subset: Subset, pick: np.ndarray, load_one) -> Batch:
+def _batch(subset: Subset, pick: np.ndarray, loaded: list[Future[np.ndarray]]) -> Batch:
     photos, rows, unreadable = [], [], {}
-    for position in pick:
+    for position, photo in zip(pick, loaded, strict=True):
         try:
-            photos.append(load_one(position))
+            photos.append(photo.result())
             rows.append(subset.row_N[position])
         except UnreadablePhoto as error:
             unreadable[subset.ids[position]] = error.reason
@@ -83,13 +83,15 @@ def _loaded(subset: Subset, pick: np.ndarray, load_one) -> Batch:
 
 
 def _augmented(subset: Subset, stage: StageOptions, position: int, seed: int, epoch: int) -> np.ndarray:
-    rng = np.random.default_rng([seed, epoch, position])
-    # the crop keeps at least this share of a side, so the photo must be decoded that much larger
-    needed = int(np.ceil(stage.size / stage.crop))
-    photo = decode(read_bytes(subset.root, subset.paths[position]), min_side=needed)
+    rng = np.random.default_rng([seed, epoch, position + 1])
+    path = subset.paths[position]
     if stage.crop < 1:
-        photo = _random_crop(photo, stage.crop, rng)
-    photo = resize_square(photo, stage.size)
+        # the crop keeps at least this share of a side, so the photo must be decoded that much larger
+        needed = int(np.ceil(stage.size / stage.crop))
+        photo = _random_crop(decode(read_bytes(subset.root, path), min_side=needed), stage.crop, rng)
+        photo = resize_square(photo, stage.size)
+    else:
+        photo = load_square(subset.root, path, stage.size)
     if stage.flip and rng.random() < 0.5:
         photo = photo[:, ::-1]
     return _jittered(photo, stage.jitter, rng) if stage.jitter else photo

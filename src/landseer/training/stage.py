@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,17 @@ def train_stage(
 ) -> Stage:
     """Train a copy of *embedder* on *subset* as *stage* says.
 
-    The same arguments on the same machine give the same weights to the bit.  *progress* is told
-    (steps done, steps in all, {"loss", "lr", "epoch"}).  Raises ``ValueError`` where the loss stops being finite.
+    On a CPU the same arguments give the same weights to the bit, whatever *workers* is.  *progress* is told
+    (steps done, steps in all, {"loss", "lr", "epoch"}).  Raises ``ValueError`` where the loss or a weight stops
+    being finite, where no photo can be read, and for a size or batch the embedder cannot take.
     """
     embedder.require_size(stage.size, f"stages.{stage.name}.size")
+    # a BatchNorm without positions to average over needs two photos
+    least = 2 if embedder.options.neck == "fc-bn" else 1
+    if stage.batch < least:
+        raise ValueError(
+            f"stages.{stage.name}.batch: the BatchNorm of the neck needs at least 2 photos a step"
+        )
     with _seeded(seed):
         tuned = copy.deepcopy(embedder).to(device)
         head = CosineSoftmax(embedder.dim, len(subset.landmark_C), scale=stage.scale, margin=stage.margin).to(
@@ -72,22 +79,26 @@ def train_stage(
             _training_mode(tuned, stage)
             for batch in epoch_batches(subset, stage, seed=seed, epoch=epoch, workers=workers):
                 unreadable.update(batch.unreadable)
-                if not len(batch.row_B):
+                if len(batch.row_B) < least:
                     continue
                 rate = _set_rate(optimiser, stage, step=len(losses), total=total)
                 loss = _step(tuned, head, optimiser, batch.photos_BSS3, batch.row_B)
                 if not math.isfinite(loss):
-                    raise ValueError(
-                        f"stage {stage.name!r}: the loss is {loss} at step {len(losses)}; lower its lr ({stage.lr})"
-                    )
+                    raise _diverged(stage, f"the loss is {loss} at step {len(losses)}")
                 losses.append(
                     {"stage": stage.name, "step": len(losses), "epoch": epoch, "loss": loss, "lr": rate}
                 )
                 if progress is not None:
                     progress(len(losses), total, {"loss": loss, "lr": rate, "epoch": epoch})
-        if not losses:
-            raise ValueError("none of the training photos could be read; check the collection's root")
+            if not losses:
+                raise ValueError("none of the training photos could be read; check the collection's root")
+        # the last step's loss was taken before the last step
+        if not all(
+            bool(parameter.isfinite().all()) for parameter in (*tuned.parameters(), *head.parameters())
+        ):
+            raise _diverged(stage, "a weight is not finite after the last step")
         _interpolate(tuned, embedder, stage.interpolate)
+        _unfreeze(tuned, embedder)
     return Stage(
         embedder=tuned.eval(),
         head=head,
@@ -127,7 +138,7 @@ def load_stage_model(path: Path, *, made_by: str | None = None) -> Embedder:
 
 def load_losses(path: Path) -> list[dict[str, float | int | str]]:
     """The loss of every step of a stage folder."""
-    open_artifact(path, "stage")
+    verify(path, open_artifact(path, "stage"), "losses.parquet")
     return list(read_table(path / "losses.parquet").to_pylist())
 
 
@@ -152,18 +163,38 @@ def _optimiser(embedder: Embedder, head: CosineSoftmax, stage: StageOptions) -> 
         (stage.backbone_lr, [embedder.backbone]),
         (stage.neck_lr, [embedder.pooling, embedder.neck]),
     )
+    plain = _no_matrices(embedder.backbone)
     for share, modules in parts:
         parameters = [p for module in modules for p in module.parameters()]
         for parameter in parameters:
             parameter.requires_grad_(parameter.requires_grad and share > 0)
         for matrices in (True, False):
-            chosen = [p for p in parameters if p.requires_grad and (p.ndim > 1) == matrices]
+            chosen = [
+                p for p in parameters if p.requires_grad and (p.ndim > 1 and p not in plain) == matrices
+            ]
             if chosen:
                 decay = stage.weight_decay if matrices else 0.0
                 groups.append({"params": chosen, "share": share, "weight_decay": decay})
     if stage.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=stage.lr, momentum=0.9)
     return torch.optim.AdamW(groups, lr=stage.lr)
+
+
+def _no_matrices(backbone: nn.Module) -> set[nn.Parameter]:
+    """Class tokens, position embeddings and the like: tables by shape, but nothing is multiplied by them."""
+    tell: Callable[[], set[str]] = getattr(backbone, "no_weight_decay", set)
+    listed = tell()
+    return {parameter for name, parameter in backbone.named_parameters() if name in listed}
+
+
+def _unfreeze(tuned: Embedder, start: Embedder) -> None:
+    """What this stage kept fixed is free again: the next stage decides for itself."""
+    for parameter, before in zip(tuned.parameters(), start.parameters(), strict=True):
+        parameter.requires_grad_(before.requires_grad)
+
+
+def _diverged(stage: StageOptions, what: str) -> ValueError:
+    return ValueError(f"stage {stage.name!r}: {what}; lower its lr ({stage.lr})")
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, stage: StageOptions, *, step: int, total: int) -> float:
@@ -180,7 +211,9 @@ def _set_rate(optimiser: torch.optim.Optimizer, stage: StageOptions, *, step: in
 
 def _training_mode(embedder: Embedder, stage: StageOptions) -> None:
     embedder.train()
-    frozen = [embedder.backbone] if stage.backbone_lr == 0 else []
+    # without a learning rate nothing may move, a BatchNorm's statistics included
+    frozen: list[nn.Module] = [embedder.backbone] if stage.backbone_lr == 0 else []
+    frozen += [embedder.pooling, embedder.neck] if stage.neck_lr == 0 else []
     if stage.bn == "frozen-statistics":
         frozen += [m for m in embedder.backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for module in frozen:
@@ -210,11 +243,13 @@ def _interpolate(tuned: Embedder, start: Embedder, share: float) -> None:
     for key, value in tuned.state_dict().items():
         if value.is_floating_point():
             value.lerp_(first[key].to(value.device), 1.0 - share)
+        elif share == 0.0:  # a count of batches has no point half-way
+            value.copy_(first[key])
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Dropout and random starts follow *seed*; the caller's random state is left as it was."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield

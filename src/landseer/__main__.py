@@ -1,0 +1,5 @@
+"""``python -m landseer``."""
+
+from landseer.cli import main
+
+main()

@@ -1,0 +1,80 @@
+"""The options of a stage's loss.  A value that cannot be is refused here, by its key's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+def _require(holds: bool, key: str, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"{key}: {rule}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossOptions:
+    """``[stages.loss]``: what a stage minimises."""
+
+    kind: Literal["softmax", "cosine", "arcface"] = "cosine"
+    """``softmax``: a linear map with bias; ``cosine``: cosine softmax (CosFace); ``arcface``: ArcFace."""
+    scale: float = 0.0
+    """Scale s of the cosines; 0: AdaCos chooses it, as ``adacos`` says."""
+    adacos: Literal["fixed", "dynamic", "stateful"] = "fixed"
+    """``fixed``: sqrt(2) ln(C - 1); ``dynamic``: from each batch, starting at the fixed value every time;
+    ``stateful``: from each batch, starting at the last one's (the original)."""
+    margin: float = 0.0
+    """Margin m at the target: off the cosine, or radians on the angle for ArcFace."""
+    margins: Literal["same", "range", "power"] = "same"
+    """``same``: ``margin`` for all; the others go by a landmark's photos n: ``range`` brings n^-p to
+    ``margin_low``..``margin_high`` by its least and largest value, ``power`` is low + (high - low) n^-p."""
+    margin_low: float = 0.05
+    """For ``range`` and ``power``: the margin of the landmark with the most photos."""
+    margin_high: float = 0.5
+    """For ``range`` and ``power``: the margin of the landmark with the fewest photos."""
+    margin_power: float = 0.25
+    """For ``range`` and ``power``: the exponent p."""
+    subcentres: int = 1
+    """Rows a landmark; the nearest one counts (sub-centre ArcFace)."""
+    smoothing: float = 0.0
+    """Share of the target spread evenly over all landmarks (label smoothing)."""
+    class_weights: Literal["same", "1/ln n", "1/ln(n+1)"] = "same"
+    """Weight of a photo by the photos n of its landmark; the mean over all photos is 1."""
+    noisy_weight: float = 1.0
+    """Weight of a photo not marked clean, relative to a clean one; the mean over all photos is 1."""
+    triplet: float = 0.0
+    """Weight of the batch-hard triplet loss added to the above; 0: none."""
+    triplet_margin: float = 0.3
+    """Margin of the triplet loss on Euclidean distances of unit descriptors; 0: the soft margin."""
+
+    def __post_init__(self) -> None:
+        for key in ("scale", "triplet", "triplet_margin"):
+            _require(getattr(self, key) >= 0, key, f"must not be negative, not {getattr(self, key)}")
+        for key in ("margin", "margin_low", "margin_high"):
+            _require(0 <= getattr(self, key) <= 1, key, f"must lie in 0..1, not {getattr(self, key)}")
+        for key in ("margin_power", "noisy_weight"):
+            _require(getattr(self, key) > 0, key, f"must be above 0, not {getattr(self, key)}")
+        _require(self.subcentres >= 1, "subcentres", f"must be at least 1, not {self.subcentres}")
+        _require(0 <= self.smoothing < 1, "smoothing", f"must lie in 0..1 without 1, not {self.smoothing}")
+        _require(
+            self.margin_low <= self.margin_high,
+            "margin_low",
+            f"must not be above margin_high ({self.margin_high}), not {self.margin_low}",
+        )
+        _require(
+            self.adacos == "fixed" or self.scale == 0,
+            "adacos",
+            f"{self.adacos!r} chooses the scale, so scale must be 0, not {self.scale}",
+        )
+        _require(
+            self.margins == "same" or self.margin == 0,
+            "margins",
+            f"{self.margins!r} gives every landmark its own, so margin must be 0, not {self.margin}",
+        )
+        if self.kind == "softmax":
+            self._require_no_cosines()
+
+    def _require_no_cosines(self) -> None:
+        for key, plain in (("scale", 0), ("adacos", "fixed"), ("margin", 0), ("margins", "same")):
+            found = getattr(self, key)
+            _require(found == plain, key, f'kind "softmax" has no cosines, so {plain!r}, not {found!r}')
+        _require(self.subcentres == 1, "subcentres", 'kind "softmax" has one row a landmark')
