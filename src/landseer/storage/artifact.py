@@ -299,7 +299,8 @@ def read_array(file: Path, *, mmap: bool = False) -> np.ndarray:
 def read_table(file: Path) -> pa.Table:
     """A table from a Parquet file."""
     try:
-        return pq.read_table(file)
+        # without partitioning, a folder named a=b is no column
+        return pq.read_table(file, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file} cannot be read as a Parquet table: {error}") from None
 
