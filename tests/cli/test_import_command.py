@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from landseer.cli import main
-from landseer.cli.import_command import command
+from landseer.cli import cli
 from landseer.storage import load_collection
 
 
@@ -104,9 +104,9 @@ def test_what_is_there_is_not_overwritten(photos: Path, tmp_path: Path, monkeypa
 @pytest.mark.parametrize("name", ["gldv1", "gldv2", "folder", "table"])
 def test_every_import_is_explained(name: str) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "import.md").read_text()
-    shown = CliRunner().invoke(command, [name, "--help"])
+    shown = CliRunner().invoke(cli, ["import", name, "--help"])
     assert shown.exit_code == 0 and f"landseer import {name} " in shown.output.split("Example:")[1]
     assert f"## landseer import {name}\n" in guide
-    for option in command.commands[name].params:
+    for option in cli.get_command(None, "import").commands[name].params:
         if option.opts[0].startswith("--"):
             assert f"`{option.opts[0]}" in guide, option.opts[0]

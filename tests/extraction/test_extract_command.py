@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from landseer.cli.extract_command import command
+from landseer.cli import cli
 from landseer.recipe import DescriptorOptions, ModelOptions
 from landseer.storage import load_descriptors, save_collection
 
@@ -23,8 +23,18 @@ def place(draw, tmp_path, embedder, monkeypatch) -> Path:
 
 def run(place: Path, *words: str, out: str = "d") -> Result:
     return CliRunner().invoke(
-        command,
-        [str(place), "--data", str(place / "collection"), "--out", str(place / out), "--size", "16", *words],
+        cli,
+        [
+            "extract",
+            str(place),
+            "--data",
+            str(place / "collection"),
+            "--out",
+            str(place / out),
+            "--size",
+            "16",
+            *words,
+        ],
     )
 
 
@@ -33,7 +43,7 @@ def test_describes_a_collection_and_then_says_that_nothing_is_to_do(place):
     assert first.exit_code == 0, first.output
     assert re.search(r"9 of 9 photos described in \d+ s, 24 components each -> .*/d\n", first.stdout)
     assert len(load_descriptors(place / "d")) == 9
-    assert "describing" in first.stderr and "9/9" in first.stderr
+    assert first.stderr == ""  # what is over at once needs no progress
     assert "describing" not in first.stdout
     second = run(place, "--split", "index", "--batch", "4")
     assert second.exit_code == 0
@@ -101,7 +111,7 @@ def test_mistakes_are_named_and_write_nothing(place, words, said):
 
 
 def test_defaults_in_the_help_are_those_of_the_options():
-    text = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
+    text = " ".join(CliRunner().invoke(cli, ["extract", "--help"]).output.split())
     known = DescriptorOptions()
     for option, value in (
         ("--size", known.size),
@@ -122,7 +132,7 @@ def test_a_real_model_folder_is_described_by(draw, tmp_path, one_thread):
     save_embedder(embedder, tmp_path / "model", made_by={})
     collection = save_collection(draw(5), tmp_path / "collection", made_by={})
     words = ["--data", str(tmp_path / "collection"), "--out", str(tmp_path / "d"), "--size", "32"]
-    result = CliRunner().invoke(command, [str(tmp_path / "model"), *words])
+    result = CliRunner().invoke(cli, ["extract", str(tmp_path / "model"), *words])
     assert result.exit_code == 0, result.output
     pixels = np.stack([load_square(collection.root, path, 32) for path in collection.paths])
     found = load_descriptors(tmp_path / "d")

@@ -1,4 +1,4 @@
-"""The whole run: what it writes, how it goes on where it stopped, and that it never learns from what it is scored on."""
+"""The whole run: what it writes, how it goes on where it stopped, that it never learns from what it is scored on."""
 
 import json
 from dataclasses import replace

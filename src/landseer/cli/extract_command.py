@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +62,7 @@ def command(
     Example:
         landseer extract MODEL --data COLLECTION --split index --out INDEX-DESCRIPTORS
     """
+    from landseer.cli.progress import progress_bars
     from landseer.extraction import extract
     from landseer.models import load_embedder
     from landseer.recipe import recipe_from
@@ -75,14 +74,14 @@ def command(
     collection = _selected(load_collection(data), splits)
     there = out.exists()
     begun = time.monotonic()
-    with _bar() as progress:
+    with progress_bars() as show:
         found = extract(
             load_embedder(model),
             collection,
             out,
             options=options,
             workers=workers,
-            progress=progress,
+            progress=lambda done, total: show("describing photos", done, total),
             device=device,
         )
     _print_summary(found, out, seconds=None if there else time.monotonic() - begun, as_json=as_json)
@@ -107,36 +106,6 @@ def _selected(collection: Collection, splits: tuple[str, ...]) -> Collection:
         there = ", ".join(sorted(set(collection.photos["split"].to_pylist())))
         raise ValueError(f"--split: no photo of the collection is in {' or '.join(splits)}; it has {there}")
     return chosen
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error; gives the function that moves it."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.1f} photos/s" if task.speed else "")
-
-    columns = ("describing", BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-
-        def move(done: int, total: int) -> None:
-            if not bar.task_ids:
-                bar.add_task("", completed=done, total=total)  # what was done before is no part of the rate
-            else:
-                bar.update(bar.task_ids[0], completed=done)
-
-        yield move
 
 
 def _print_summary(found: Descriptors, out: Path, *, seconds: float | None, as_json: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,12 +207,13 @@ def _import(
     """Read, write *out*, print the summary; nothing is written where reading fails."""
     from rich.console import Console
 
+    from landseer.cli.progress import progress_bars
     from landseer.storage import save_collection
 
     if out.exists():
         raise ValueError(f"{out} exists already; remove it or choose another --out")
-    with _progress() as progress:
-        collection, summary = read(progress)
+    with progress_bars() as show:
+        collection, summary = read(show)
     saved = save_collection(collection, out, made_by=made_by, summary=summary.to_dict())
     if as_json:
         click.echo(json.dumps({**summary.to_dict(), "out": str(out), "fingerprint": saved.fingerprint}))
@@ -265,21 +265,3 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "rows left out", f"{summary.rows_refused:,}"
     ignored = [f"{file}: {', '.join(names)}" for file, names in summary.ignored_columns.items()]
     yield "columns ignored", "; ".join(ignored) or "none"
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A progress line on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading tables", total=None)
-
-        def progress(what: str, done: int, total: int | None) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
-        yield progress

@@ -76,11 +76,7 @@ def load_weights(backbone: nn.Module, file: Path) -> None:
 def _fill(backbone: nn.Module, state: dict[str, Any], file: Path) -> None:
     own = backbone.state_dict()
     # timm's constructor was asked for no classifier, so a classifier in the file is expected to be left over
-    given = {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in state.items()
-        if key in own and isinstance(value, Tensor)
-    }
+    given = {key: value for key, value in state.items() if key in own and isinstance(value, Tensor)}
     missing = [key for key in own if key not in given]
     if missing:
         raise ValueError(
@@ -93,7 +89,7 @@ def _fill(backbone: nn.Module, state: dict[str, Any], file: Path) -> None:
             f"{file} does not fit this backbone: {odd[0]!r} is {tuple(given[odd[0]].shape)}, "
             f"not {tuple(own[odd[0]].shape)}; check model.backbone"
         )
-    backbone.load_state_dict(given)
+    backbone.load_state_dict(given)  # copies, and so widens half precision
 
 
 def normalisation_of(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
