@@ -49,6 +49,7 @@ _ROOM_OF = {
     "evaluate_recognition": "evaluation",
     "evaluate_retrieval": "evaluation",
     "write_page": "reporting",
+    "open_model": "pipeline",
     "result_table": "pipeline",
     "run_demo": "pipeline",
     "run_recipe": "pipeline",

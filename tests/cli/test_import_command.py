@@ -7,8 +7,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from landseer.cli import main
-from landseer.cli import cli
+from landseer.cli import cli, main
 from landseer.storage import load_collection
 
 

@@ -14,10 +14,10 @@ from landseer.storage import load_descriptors, save_collection
 @pytest.fixture
 def place(draw, tmp_path, embedder, monkeypatch) -> Path:
     """A folder with a collection of 9 photos, all in split ``index``; any path loads the small model."""
-    import landseer.models
+    import landseer.pipeline.model
 
     save_collection(draw(9), tmp_path / "collection", made_by={})
-    monkeypatch.setattr(landseer.models, "load_embedder", lambda path: embedder)
+    monkeypatch.setattr(landseer.pipeline.model, "load_embedder", lambda path: embedder)
     return tmp_path
 
 

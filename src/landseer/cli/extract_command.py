@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ EXIT_SOME_UNREADABLE = 3
 
 
 @click.command("extract")
-@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.argument("model", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--data",
     required=True,
@@ -25,6 +26,11 @@ EXIT_SOME_UNREADABLE = 3
     help="A collection.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Descriptors folder to write.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help='Backbone weights, where a recipe says weights = "file".',
+)
 @click.option("--split", "splits", multiple=True, help="Only this split; may be repeated.  [default: all]")
 @click.option("--size", type=int, help="Side of the square input, pixels.  [default: 224]")
 @click.option(
@@ -39,9 +45,10 @@ EXIT_SOME_UNREADABLE = 3
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(
     *,
-    model: Path,
+    model: Path | None,
     data: Path,
     out: Path,
+    weights: Path | None,
     splits: tuple[str, ...],
     size: int | None,
     scales: str | None,
@@ -53,6 +60,9 @@ def command(
 ) -> None:
     """Describe the photos of a collection by MODEL, one row a photo.
 
+    MODEL is a model folder (a run's trained/model, say), or a recipe, whose backbone is taken as it is and whose
+    [descriptors] replace the defaults below.  Where none is named it is DINOv2 small from the hub.
+
     Stopped or killed at any moment, the same command goes on where it was, with the same result to the bit.
     Photos that cannot be read are listed in OUT/unreadable.json and skipped.
 
@@ -60,23 +70,24 @@ def command(
 
     \b
     Example:
-        landseer extract MODEL --data COLLECTION --split index --out INDEX-DESCRIPTORS
+        landseer extract RUN/trained/model --data COLLECTION --split index --out INDEX-DESCRIPTORS
     """
     from landseer.cli.progress import progress_bars
     from landseer.extraction import extract
-    from landseer.models import load_embedder
+    from landseer.pipeline import open_model
     from landseer.recipe import recipe_from
     from landseer.storage import load_collection
 
+    collection = _selected(load_collection(data), splits)
+    embedder, preset = open_model(model, weights=weights)
     asked = {"size": size, "scales": _numbers(scales), "batch": batch, "dtype": dtype}
     chosen = {key: value for key, value in asked.items() if value is not None}
-    options = recipe_from({"title": "extract", "descriptors": chosen}).descriptors
-    collection = _selected(load_collection(data), splits)
+    options = recipe_from({"title": "-", "descriptors": {**asdict(preset), **chosen}}).descriptors
     there = out.exists()
     begun = time.monotonic()
     with progress_bars() as show:
         found = extract(
-            load_embedder(model),
+            embedder,
             collection,
             out,
             options=options,

@@ -1,6 +1,6 @@
 """Recipes: every option of every room, loaded strictly from TOML, with a fingerprint."""
 
-from landseer.recipe.load import fingerprint, load_recipe, recipe_from, shipped
+from landseer.recipe.load import fingerprint, load_recipe, options_from, recipe_from, shipped
 from landseer.recipe.options import (
     DataOptions,
     DescriptorOptions,
@@ -21,6 +21,7 @@ __all__ = [
     "StageOptions",
     "fingerprint",
     "load_recipe",
+    "options_from",
     "recipe_from",
     "shipped",
 ]

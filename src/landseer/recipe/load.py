@@ -60,7 +60,7 @@ def recipe_from(found: Mapping[str, Any]) -> Recipe:
 
 def options_from(cls: type[Options], found: Mapping[str, Any]) -> Options:
     """One room's options from plain values (``asdict`` of earlier ones, say), as strictly as a recipe's."""
-    return _build(cls, json.loads(json.dumps(found)), "")
+    return _build(cls, found, "")
 
 
 def fingerprint(options: Any) -> str:
@@ -105,7 +105,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):  # "or nothing": nothing is what no key in the file means
         return value if value is None else _value(_first_kind(arguments), value, where)
     if origin is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             raise ValueError(
                 f"{where}: expected a list{_list_hint(arguments[0], where)}, not {_shown(value)}"
             )
