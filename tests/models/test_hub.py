@@ -152,7 +152,7 @@ def test_without_a_cache_and_a_network_one_line_says_what_to_do_at_once(told, ne
     found = told[network][number]
     assert found["error"] == (
         "the weights of timm/test_efficientnet.r160_in1k are not on this machine and the hub cannot be reached; "
-        'go online once, or set model.weights = "file" and give --weights FILE'
+        'go online once, or use a recipe with model.weights = "file" and give --weights FILE'
     )
     assert (
         found["seconds"] < 20

@@ -27,7 +27,7 @@ _RESIZABLE = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva")
 """timm's modules whose models take ``dynamic_img_size``."""
 _HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 _ANSWER_S = 5
-_USE_A_FILE = 'set model.weights = "file" and give --weights FILE'
+_USE_A_FILE = 'use a recipe with model.weights = "file" and give --weights FILE'
 
 
 def build_backbone(options: ModelOptions, *, weights: Path | None) -> tuple[nn.Module, str]:
