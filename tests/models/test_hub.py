@@ -160,4 +160,6 @@ def test_without_a_cache_and_a_network_one_line_says_what_to_do_at_once(told, ne
 
 
 def test_a_model_the_hub_never_had_is_told_so(told):
-    assert told["offline"][6]["error"].startswith("the hub has no weights for test_vit4; use a recipe with model.weights")
+    assert told["offline"][6]["error"].startswith(
+        "the hub has no weights for test_vit4; use a recipe with model.weights"
+    )

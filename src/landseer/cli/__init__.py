@@ -52,7 +52,7 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="landseer", message="%(prog)s %(version)s")
+@click.version_option(package_name="landseer", message="landseer %(version)s")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens to standard error.")
 def cli(verbose: bool) -> None:
     """Find every photo of the same landmark, say which one it is, and train the models that do so."""
@@ -66,10 +66,13 @@ def cli(verbose: bool) -> None:
 def main() -> None:
     """Run the command line.  A user's mistake is one line on standard error and exit code 2; a bug raises."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="landseer", standalone_mode=False)
     except click.Abort:
         click.echo("stopped", err=True)
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.UsageError as error:
         hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
         click.echo(f"landseer: {error.format_message().rstrip('.')}{hint}", err=True)
