@@ -44,8 +44,9 @@ docs: $(STAMP)  ## write the pages that are generated from --help and from the o
 	$(BIN)/python docs/make_commands.py
 	$(BIN)/python docs/make_recipes.py
 
-bench: $(STAMP)  ## every benchmark beside its floor, one after the other
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: $(STAMP)  ## decoding and search beside their floors and peers (extraction.py takes a collection and a model)
+	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/search.py
 
 results-check: $(STAMP)  ## replay the headline numbers where the real photos are at hand
 	$(BIN)/pytest -m photos -rs

@@ -7,7 +7,8 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = ROOT / "src" / "landseer" / "recipe" / "options.py"
+ROOM = ROOT / "src" / "landseer" / "recipe"
+OPTIONS = tuple(ROOM / name for name in ("options.py", "stage_options.py", "loss_options.py"))
 PAGE = Path(__file__).with_name("recipes.md")
 TYPES = {"str": "string", "int": "whole number", "float": "number", "bool": "true or false"}
 
@@ -24,30 +25,36 @@ key's path:
 Two recipes with equal settings have the same fingerprint, however the file is laid out; one changed value
 gives another. A key that is left out has its default.
 
-*This page is generated from `src/landseer/recipe/options.py` by `make docs`.*
+*This page is generated from `src/landseer/recipe/` by `make docs`.*
 """
 
 
 def page() -> str:
     """The text of ``docs/recipes.md``."""
-    tree = ast.parse(OPTIONS.read_text(encoding="utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    recipe = classes["Recipe"]
-    sections = ["## The file itself", _table(recipe, skip=classes)]
-    for entry in _entries(recipe):
-        name, kind = ast.unparse(entry.target), ast.unparse(entry.annotation)
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in OPTIONS]
+    classes = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
+    sections = ["## The file itself", _table(classes["Recipe"], skip=classes)]
+    return "\n\n".join([INTRODUCTION.rstrip(), *sections, *_sections("Recipe", "", classes)]) + "\n"
+
+
+def _sections(owner: str, prefix: str, classes: dict[str, ast.ClassDef]) -> list[str]:
+    """Heading, meaning and keys of every table below the class *owner*, whose own path is *prefix*."""
+    found = []
+    for entry in _entries(classes[owner]):
+        name, kind = f"{prefix}{ast.unparse(entry.target)}", ast.unparse(entry.annotation)
         options = next((one for one in classes if one in kind), None)
         if options is None:
             continue
         brackets = f"[[{name}]]" if kind.startswith("tuple") else f"[{name}]"
         # the docstring starts with the section's own brackets: "``[model]``: backbone + ..."
         meaning = _plain(ast.get_docstring(classes[options]) or "").removeprefix(f"`{brackets}`: ")
-        sections += [
+        found += [
             f"## `{brackets}`",
             meaning[:1].upper() + meaning[1:],
             _table(classes[options], skip=classes),
+            *_sections(options, f"{name}.", classes),
         ]
-    return "\n\n".join([INTRODUCTION.rstrip(), *sections]) + "\n"
+    return found
 
 
 def _table(options: ast.ClassDef, *, skip: dict[str, ast.ClassDef]) -> str:

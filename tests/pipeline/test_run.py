@@ -10,8 +10,10 @@ import pytest
 
 from landseer.models import load_embedder
 from landseer.pipeline import result_facts, result_table, run_recipe, write_run_page
+from landseer.pipeline.run import stage_folders
 from landseer.recipe import recipe_from
 from landseer.storage import load_descriptors, load_ranking
+from landseer.training import hold_out, load_losses, load_stage_model, load_validation
 from landseer.types import Collection
 
 
@@ -209,3 +211,94 @@ def test_the_page_refuses_another_collection_and_another_folder(done, collection
         write_run_page(done.out, replace(collection, fingerprint="0123"))
     with pytest.raises(ValueError, match="is not a run folder"):
         write_run_page(tmp_path, collection)
+
+
+STAGED = {
+    "title": "staged",
+    "model": {"backbone": "test_resnet", "weights": "none", "pooling": "gap", "neck": "fc", "dim": 16},
+    "data": {"validation": "one-each"},
+    "stages": [
+        {"name": "small", "size": 32, "epochs": 2, "batch": 16, "subset": "clean"},
+        {
+            "name": "grown",
+            "size": 32,
+            "epochs": 1,
+            "batch": 16,
+            "subset": "full",
+            "keep": "all",
+            "pooling": "gem",
+        },
+        {"name": "anew", "size": 32, "epochs": 1, "batch": 16, "keep": "backbone", "patience": 1},
+    ],
+    "descriptors": {"size": 64, "batch": 16},
+    "evaluation": {"resamples": 100},
+}
+
+
+@pytest.fixture(scope="module")
+def staged(collection_folder, tmp_path_factory):
+    """A finished run of three stages, with the entries its callbacks were told."""
+    from landseer.storage import load_collection
+
+    told = []
+    out = tmp_path_factory.mktemp("staged") / "run"
+    recipe, collection = recipe_from(STAGED), load_collection(collection_folder)
+    return run_recipe(recipe, collection, out, workers=2, callbacks=(told.append,)), told
+
+
+def test_stages_follow_one_another(staged):
+    result, told = staged
+    folders = stage_folders(result.out)
+    assert [folder.name for folder in folders] == ["1-small", "2-grown", "3-anew"]
+    small, grown, anew = (load_stage_model(folder) for folder in folders)
+    assert [model.options.pooling for model in (small, grown, anew)] == ["gap", "gem", "gem"]
+    assert result.trained is not None
+    # told once, and all of it
+    losses = [entry for folder in folders for entry in load_losses(folder)]
+    assert [entry for entry in told if "loss" in entry] == losses
+    for folder in folders:
+        log = (result.out / "training" / folder.name / "log.jsonl").read_text().splitlines()
+        kept = [entry for entry in map(json.loads, log) if "loss" in entry]
+        assert kept == load_losses(folder)
+        assert len(load_validation(folder)) >= 1
+        assert [entry.name for entry in (result.out / "training" / folder.name).iterdir()] == ["log.jsonl"]
+
+
+def test_held_out_photos_train_nothing_and_name_nothing(staged, collection):
+    result, _ = staged
+    held = hold_out(collection, recipe_from(STAGED).data, seed=0).in_split("validation")
+    assert len(held) > 0
+    assert not set(held.ids) & set(load_descriptors(result.out / "trained" / "bank").ids)
+
+
+@pytest.mark.parametrize("stage", ["small", "grown", "anew"])
+def test_a_run_stopped_in_a_stage_goes_on_from_its_checkpoint(staged, collection, tmp_path, stage):
+    result, _ = staged
+    seen = []
+
+    def stop(entry) -> None:
+        if entry["stage"] == stage and entry.get("step") == 2:
+            raise Stopped
+
+    recipe, out = recipe_from(STAGED), tmp_path / "run"
+    with pytest.raises(Stopped):
+        run_recipe(recipe, collection, out, workers=2, checkpoint_every=1, callbacks=(stop,))
+    again = run_recipe(recipe, collection, out, workers=1, checkpoint_every=1, callbacks=(seen.append,))
+    assert next(entry["step"] for entry in seen if entry["stage"] == stage) == 2
+    for one, other in zip(stage_folders(again.out), stage_folders(result.out), strict=True):
+        assert load_stage_model(one).fingerprint == load_stage_model(other).fingerprint
+        assert load_losses(one) == load_losses(other)
+    assert result_table(again) == result_table(result)
+
+
+def test_training_on_all_is_counted_where_it_is_scored(tiny, collection, tmp_path):
+    recipe = recipe_from(
+        {
+            **STAGED,
+            "title": "all",
+            "stages": [{"name": "all", "size": 32, "epochs": 1, "batch": 32, "subset": "all"}],
+            "evaluation": {"resamples": 100, "scored": "elsewhere"},
+        }
+    )
+    result = run_recipe(recipe, collection, tmp_path / "run", workers=2)
+    assert int(result.trained.report.made_by["photos trained on that are scored"]) > 0

@@ -13,6 +13,7 @@ from PIL import Image
 
 from landseer.models import Embedder, build_embedder
 from landseer.recipe import ModelOptions, StageOptions
+from landseer.recipe.load import options_from
 from landseer.training import Subset, training_subset
 from landseer.types import LANDMARK_SCHEMA, PHOTO_SCHEMA, Collection
 
@@ -91,6 +92,7 @@ def tiny() -> Callable[..., Embedder]:
 @pytest.fixture
 def stage() -> Callable[..., StageOptions]:
     """``stage(**options)``: two epochs of small batches."""
-    return lambda **options: StageOptions(
-        **{"name": "toy", "size": 32, "epochs": 2, "batch": 6, "lr": 3e-3, "warmup": 0.0, **options}
+    return lambda **options: options_from(
+        StageOptions,
+        {"name": "toy", "size": 32, "epochs": 2, "batch": 6, "lr": 3e-3, "warmup": 0.0, **options},
     )

@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
+from landseer.losses import MarginHead
 from landseer.models import build_embedder
 from landseer.photos import load_square
-from landseer.recipe import ModelOptions
+from landseer.recipe import LossOptions, ModelOptions
 from landseer.training import load_losses, load_stage_model, save_stage, train_stage
-from landseer.training import stage as stage_room
+from landseer.training.optimiser import build_optimiser
+from landseer.training.schedule import set_rate
 
 
 def weights_of(embedder):
@@ -36,7 +38,7 @@ def photos_of(subset, size=32):
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_the_number_of_workers(tiny, toy, stage):
-    embedder, options = tiny(neck="fc-bn"), stage(crop=0.6, jitter=0.3)
+    embedder, options = tiny(neck="fc-bn"), stage(augmentation={"crop": 0.6, "brightness": 0.3})
     before = embedder.fingerprint
     first = train_stage(embedder, toy, options, seed=4, workers=1)
     torch.rand(3)  # the caller's random state must not matter
@@ -63,7 +65,7 @@ def test_the_callers_random_state_is_left_alone(tiny, toy, stage):
 @pytest.mark.parametrize("optimiser", [{"optimiser": "adamw"}, {"optimiser": "sgd", "lr": 0.02}], ids=str)
 def test_the_loss_falls_and_photos_of_a_landmark_come_together(tiny, toy, stage, optimiser):
     embedder = tiny(neck="fc-bn")
-    result = train_stage(embedder, toy, stage(epochs=8, scale=16.0, **optimiser), seed=0)
+    result = train_stage(embedder, toy, stage(epochs=8, loss={"scale": 16.0}, **optimiser), seed=0)
     losses = [entry["loss"] for entry in result.losses]
     assert len(losses) == 24
     assert np.mean(losses[-4:]) < 0.6 * np.mean(losses[:4])
@@ -77,7 +79,7 @@ def test_the_loss_falls_and_photos_of_a_landmark_come_together(tiny, toy, stage,
 
 
 def test_the_head_knows_the_landmarks_by_its_label_space(tiny, toy, stage):
-    result = train_stage(tiny(neck="fc-bn"), toy, stage(epochs=8, scale=16.0), seed=0)
+    result = train_stage(tiny(neck="fc-bn"), toy, stage(epochs=8, loss={"scale": 16.0}), seed=0)
     assert result.landmark_C.tolist() == [10, 20, 30]
     with torch.no_grad():
         cosines = result.head.cosines(torch.from_numpy(result.embedder.describe(photos_of(toy))))
@@ -100,8 +102,8 @@ def test_a_head_started_at_means_is_the_mean_descriptor_of_each_landmark(tiny, t
 
 
 def test_scale_and_margin_reach_the_head(tiny, toy, stage):
-    result = train_stage(tiny(), toy, stage(epochs=1, scale=12.0, margin=0.25), seed=0)
-    assert (result.head.scale, result.head.margin) == (12.0, 0.25)
+    result = train_stage(tiny(), toy, stage(epochs=1, loss={"scale": 12.0, "margin": 0.25}), seed=0)
+    assert (result.head.options.scale, result.head.options.margin) == (12.0, 0.25)
 
 
 # -- what is frozen
@@ -144,8 +146,8 @@ def test_decay_is_for_weight_matrices_alone(tiny, stage):
             backbone="test_vit", weights="none", neck="fc-bn", dim=8, gem_learned=True, pooling="gem"
         )
     )
-    head = stage_room.CosineSoftmax(8, 3)
-    optimiser = stage_room._optimiser(embedder, head, stage(weight_decay=0.07, backbone_lr=0.5))
+    head = MarginHead(8, 3, options=LossOptions())
+    optimiser = build_optimiser(embedder, head, stage(weight_decay=0.07, backbone_lr=0.5))
     decayed = {id(p) for group in optimiser.param_groups if group["weight_decay"] for p in group["params"]}
     every = [p for group in optimiser.param_groups for p in group["params"]]
     assert len(every) == len({id(p) for p in every})
@@ -174,8 +176,8 @@ def test_decay_is_for_weight_matrices_alone(tiny, stage):
 )
 def test_the_rate_rises_linearly_and_falls_as_a_cosine(tiny, stage, warmup, total, expected):
     options = stage(warmup=warmup, lr=2.0, neck_lr=0.5, backbone_lr=0.1)
-    optimiser = stage_room._optimiser(tiny(), stage_room.CosineSoftmax(16, 3), options)
-    rates = [stage_room._set_rate(optimiser, options, step=step, total=total) for step in range(total)]
+    optimiser = build_optimiser(tiny(), MarginHead(16, 3, options=LossOptions()), options)
+    rates = [set_rate(optimiser, options, step=step, total=total) for step in range(total)]
     assert rates == pytest.approx([2.0 * factor for factor in expected], abs=1e-5)
     ratios = {round(group["lr"] / rates[-1], 6) for group in optimiser.param_groups}
     assert ratios == {1.0, 0.5, 0.1}
@@ -189,6 +191,7 @@ def test_losses_and_progress_tell_every_step(tiny, toy, stage):
     assert {entry["stage"] for entry in result.losses} == {"toy"}
     for number, (entry, (done, total, facts)) in enumerate(zip(result.losses, told, strict=True)):
         assert (done, total) == (number + 1, 6)
+        assert facts.pop("images/s") > 0
         assert facts == {"loss": entry["loss"], "lr": entry["lr"], "epoch": entry["epoch"]}
         assert math.isfinite(entry["loss"])
 
@@ -222,8 +225,10 @@ def test_a_loss_that_is_no_number_stops_the_stage(tiny, toy, stage):
 
 
 def test_a_last_step_that_ruins_the_weights_stops_the_stage(tiny, toy, stage):
-    with pytest.raises(ValueError, match="stage 'toy': a weight is not finite after the last step; lower"):
-        train_stage(tiny(), toy, stage(epochs=1, batch=18, optimiser="sgd", lr=3e38, scale=1e3), seed=0)
+    with pytest.raises(ValueError, match="stage 'toy': a weight is not finite after step 0; lower"):
+        train_stage(
+            tiny(), toy, stage(epochs=1, batch=18, optimiser="sgd", lr=3e38, loss={"scale": 1e3}), seed=0
+        )
 
 
 def test_unreadable_photos_are_skipped_and_listed(tmp_path, tiny, toy, stage):

@@ -36,6 +36,13 @@ EXIT_SOME_UNREADABLE = 3
     "--workers", type=click.IntRange(min=1), help="Threads that decode and describe.  [default: cores]"
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=0),
+    default=500,
+    show_default=True,
+    help="Steps of training between checkpoints, from which a run that was killed goes on; 0: none.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 def command(
     *,
@@ -46,6 +53,7 @@ def command(
     root: Path | None,
     workers: int | None,
     device: str,
+    checkpoint_every: int,
     as_json: bool,
 ) -> None:
     """Train, describe, search, evaluate and report as RECIPE says, beside the same model untrained.
@@ -71,6 +79,7 @@ def command(
             weights=weights,
             workers=workers,
             device=device,
+            checkpoint_every=checkpoint_every,
             watch=show,
         )
     print_result(result, as_json=as_json)

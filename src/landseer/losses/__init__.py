@@ -1,16 +1,13 @@
 """Losses over descriptors and label rows."""
 
 from landseer.losses.adacos import dynamic_scale, fixed_scale
-from landseer.losses.cosine_softmax import CosineSoftmax, adacos_scale
 from landseer.losses.head import MarginHead
 from landseer.losses.margins import arcface, cosface, size_margins
 from landseer.losses.triplet import batch_hard_triplet
 from landseer.losses.weights import class_weights, sample_weights
 
 __all__ = [
-    "CosineSoftmax",
     "MarginHead",
-    "adacos_scale",
     "arcface",
     "batch_hard_triplet",
     "class_weights",

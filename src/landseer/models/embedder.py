@@ -5,12 +5,13 @@ Axes: N photos, D descriptor components, C backbone channels.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -154,6 +155,40 @@ def build_embedder(options: ModelOptions, *, weights: Path | None = None, seed: 
             options, backbone, source=source, mean=options.mean or mean, std=options.std or std
         )
     return _ready(embedder)
+
+
+def remade(
+    embedder: Embedder,
+    *,
+    pooling: Literal["gem", "gap"] | None = None,
+    gem_p: float | None = None,
+    new_neck: bool = False,
+    seed: int = 0,
+) -> Embedder:
+    """A copy of *embedder* with another pooling or exponent, or with pooling and neck as before any training.
+
+    What is not named stays, an exponent that was learned included.  *seed* decides how a new neck starts.
+    """
+    options = replace(
+        embedder.options,
+        pooling=pooling or embedder.options.pooling,
+        gem_p=gem_p or embedder.options.gem_p,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = Embedder(
+            options,
+            copy.deepcopy(embedder.backbone),
+            source=embedder.source,
+            mean=embedder.mean,
+            std=embedder.std,
+        )
+    made.to(embedder._mean.device)
+    if not new_neck:
+        made.neck.load_state_dict(embedder.neck.state_dict())
+        if options.pooling == embedder.options.pooling and gem_p is None:
+            made.pooling.load_state_dict(embedder.pooling.state_dict())
+    return _ready(made)
 
 
 def save_embedder(embedder: Embedder, path: Path, *, made_by: Mapping[str, object]) -> None:

@@ -49,6 +49,8 @@ class Setting:
     workers: int
     device: str
     watch: Watch
+    trained_ids: frozenset[str]
+    """Every photo that the neck, a head or a stage may have learned from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +179,7 @@ def _scoring(folder: Path, setting: Setting) -> dict[str, Any]:
             "recipe": fingerprint(recipe),
             "collection": collection.fingerprint,
             "model": model.fingerprint,
-            "photos trained on that are scored": str(len(set(subset.ids).intersection(scored.ids))),
+            "photos trained on that are scored": str(len(setting.trained_ids.intersection(scored.ids))),
         },
     }
 

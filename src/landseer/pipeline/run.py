@@ -5,6 +5,7 @@ part that is missing, and a finished one has nothing left to do::
 
     RUN/run.json            the recipe and what it was run on
     RUN/untrained/          the same backbone and pooling before any training (see ``measure``)
+    RUN/training/1-NAME/    log.jsonl of a stage and, while it is trained, its checkpoints
     RUN/stages/1-NAME/      what each stage left: model, head, label space, losses
     RUN/trained/            the trained model, measured the same way
     RUN/report.html         the page
@@ -15,25 +16,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from landseer.models import Embedder, build_embedder
+from landseer.models import Embedder, build_embedder, remade
 from landseer.pipeline.measure import Measured, Setting, Watch, measure, read_measured, trains
-from landseer.recipe import ModelOptions, Recipe, fingerprint
+from landseer.recipe import ModelOptions, Recipe, StageOptions, fingerprint
 from landseer.reporting import RunPage, write_page
 from landseer.storage import read_json
 from landseer.training import (
+    Callback,
+    KeptHead,
+    Subset,
+    finish_stage,
+    hold_out,
     load_losses,
+    load_stage_head,
     load_stage_model,
     save_stage,
     start_neck,
     train_stage,
     training_subset,
+    validation_subset,
 )
 from landseer.types import Collection
 
 PAGE = "report.html"
+CHECKPOINT_EVERY = 500
+"""Steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +77,24 @@ def run_recipe(
     weights: Path | None = None,
     workers: int | None = None,
     device: str = "cpu",
+    checkpoint_every: int = CHECKPOINT_EVERY,
     watch: Watch | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> RunResult:
     """Do what is missing of the run of *recipe* on *collection* in the folder *out*, and give its results.
 
-    *weights* is the FILE of ``--weights``.  Training sees photos of ``split=train`` only.  Raises ``ValueError``
-    for a collection that cannot be trained on and scored, and where *out* belongs to another run.
+    *weights* is the FILE of ``--weights``.  Training sees photos of ``split=train`` only, unless the recipe says
+    that what counts is scored elsewhere; those that the recipe holds out are ``split=validation`` to the whole run.
+    A run killed at any moment goes on from the last checkpoint (one every *checkpoint_every* steps of a stage) and
+    ends with the same weights.  *callbacks* are told every entry of the training logs.  Raises ``ValueError`` for a
+    collection that cannot be trained on and scored, and where *out* belongs to another run.
     """
     _check_collection(collection)
-    subset = training_subset(collection, subset="clean", min_photos=recipe.data.min_photos)
     identity = _identity(recipe, collection, weights)
+    collection = hold_out(collection, recipe.data, seed=recipe.seed)
+    subset = training_subset(collection, subset="clean", min_photos=recipe.data.min_photos)
+    for stage in recipe.stages:
+        _subset_of(stage, recipe, collection)  # a stage that cannot be is refused before anything is written
     _claim(out, identity, recipe, collection, weights)
     finished = (out / PAGE).exists()
     setting = Setting(
@@ -86,12 +105,20 @@ def run_recipe(
         workers=workers or len(os.sched_getaffinity(0)),
         device=device,
         watch=watch or (lambda *_: None),
+        trained_ids=frozenset(subset.ids).union(
+            *(_subset_of(stage, recipe, collection).ids for stage in recipe.stages if stage.subset == "all")
+        ),
     )
     # without the neck: only training gives it a meaning
     plain = replace(recipe.model, neck="none", neck_start="random")
     untrained = measure("untrained", out / "untrained", lambda: _build(plain, recipe, weights), setting)
     if trains(recipe):
-        measure("trained", out / "trained", lambda: _trained(setting, out, weights), setting)
+        measure(
+            "trained",
+            out / "trained",
+            lambda: _trained(setting, out, weights, checkpoint_every, callbacks),
+            setting,
+        )
     trained = read_measured(out / "trained") if (out / "trained").exists() else None
     result = RunResult(
         out=out, title=recipe.title, untrained=untrained, trained=trained, did_nothing=finished
@@ -209,32 +236,62 @@ def _build(options: ModelOptions, recipe: Recipe, weights: Path | None) -> Embed
     return embedder
 
 
-def _trained(setting: Setting, out: Path, weights: Path | None) -> Embedder:
-    """The model after every stage; a stage that is there already is loaded, not repeated."""
+def _trained(
+    setting: Setting, out: Path, weights: Path | None, checkpoint_every: int, callbacks: Sequence[Callback]
+) -> Embedder:
+    """The model after every stage; a stage that is there already is loaded, one that was begun goes on."""
     recipe = setting.recipe
     embedder: Embedder | None = None
+    kept: KeptHead | None = None
     for number, stage in enumerate(recipe.stages, start=1):
-        folder = out / "stages" / f"{number}-{stage.name}"
-        if folder.exists():
-            embedder = load_stage_model(folder)
-            continue
-        result = train_stage(
-            embedder or _started(setting, weights),
-            training_subset(setting.collection, subset=stage.subset, min_photos=recipe.data.min_photos),
-            stage,
-            seed=recipe.seed,
-            workers=setting.workers,
-            device=setting.device,
-            progress=lambda *told, name=stage.name: setting.watch(f"training, stage {name}", *told),
-        )
-        parents = {"collection": setting.collection.fingerprint}
-        save_stage(result, folder, made_by={**setting.facts, "stage": asdict(stage)}, parents=parents)
-        embedder = result.embedder
+        name = f"{number}-{stage.name}"
+        folder, work = out / "stages" / name, out / "training" / name
+        if not folder.exists():
+            subset = _subset_of(stage, recipe, setting.collection)
+            watched = recipe.data.validation != "none"
+            result = train_stage(
+                _started(setting, weights) if embedder is None else _carried(embedder, stage, setting),
+                subset,
+                stage,
+                seed=recipe.seed,
+                held_out=validation_subset(setting.collection, subset.landmark_C) if watched else None,
+                kept=kept,
+                workers=setting.workers,
+                device=setting.device,
+                progress=lambda *told, name=stage.name: setting.watch(f"training, stage {name}", *told),
+                callbacks=callbacks,
+                folder=work,
+                checkpoint_every=checkpoint_every,
+            )
+            parents = {"collection": setting.collection.fingerprint}
+            save_stage(result, folder, made_by={**setting.facts, "stage": asdict(stage)}, parents=parents)
+        finish_stage(work)
+        # from the folder, so that a run that was stopped here and one that was not go on from the same
+        embedder, kept = load_stage_model(folder), load_stage_head(folder)
     return embedder or _started(setting, weights)
 
 
+def _subset_of(stage: StageOptions, recipe: Recipe, collection: Collection) -> Subset:
+    return training_subset(
+        collection,
+        subset=stage.subset,
+        min_photos=recipe.data.min_photos,
+        continents=stage.sampler == "continents",
+    )
+
+
+def _carried(embedder: Embedder, stage: StageOptions, setting: Setting) -> Embedder:
+    """What *stage* keeps of the embedder of the stage before."""
+    if stage.keep != "backbone":
+        return embedder
+    return _with_started_neck(remade(embedder, new_neck=True, seed=setting.recipe.seed), setting)
+
+
 def _started(setting: Setting, weights: Path | None) -> Embedder:
-    embedder = _build(setting.recipe.model, setting.recipe, weights)
+    return _with_started_neck(_build(setting.recipe.model, setting.recipe, weights), setting)
+
+
+def _with_started_neck(embedder: Embedder, setting: Setting) -> Embedder:
     if setting.recipe.model.neck_start == "whitening":
         start_neck(
             embedder,

@@ -1,6 +1,7 @@
 """Recipes: every option of every room, loaded strictly from TOML, with a fingerprint."""
 
 from landseer.recipe.load import fingerprint, load_recipe, options_from, recipe_from, shipped
+from landseer.recipe.loss_options import LossOptions
 from landseer.recipe.options import (
     DataOptions,
     DescriptorOptions,
@@ -8,13 +9,15 @@ from landseer.recipe.options import (
     ModelOptions,
     Recipe,
     SearchOptions,
-    StageOptions,
 )
+from landseer.recipe.stage_options import AugmentationOptions, StageOptions
 
 __all__ = [
+    "AugmentationOptions",
     "DataOptions",
     "DescriptorOptions",
     "EvaluationOptions",
+    "LossOptions",
     "ModelOptions",
     "Recipe",
     "SearchOptions",

@@ -11,6 +11,16 @@ def _require(holds: bool, key: str, rule: str) -> None:
         raise ValueError(f"{key}: {rule}")
 
 
+_NO_COSINES: tuple[tuple[str, object], ...] = (
+    ("scale", 0),
+    ("adacos", "fixed"),
+    ("margin", 0),
+    ("margin_end", None),
+    ("margins", "same"),
+)
+"""What a linear softmax cannot have, and the value that says so."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossOptions:
     """``[stages.loss]``: what a stage minimises."""
@@ -24,6 +34,8 @@ class LossOptions:
     ``stateful``: from each batch, starting at the last one's (the original)."""
     margin: float = 0.0
     """Margin m at the target: off the cosine, or radians on the angle for ArcFace."""
+    margin_end: float | None = None
+    """The margin goes from ``margin`` to this, linearly over the stage's steps; left out: it stays."""
     margins: Literal["same", "range", "power"] = "same"
     """``same``: ``margin`` for all; the others go by a landmark's photos n: ``range`` brings n^-p to
     ``margin_low``..``margin_high`` by its least and largest value, ``power`` is low + (high - low) n^-p."""
@@ -70,11 +82,19 @@ class LossOptions:
             "margins",
             f"{self.margins!r} gives every landmark its own, so margin must be 0, not {self.margin}",
         )
+        if self.margin_end is not None:
+            end = self.margin_end
+            _require(0 <= end <= 1, "margin_end", f"must lie in 0..1, not {end}")
+            _require(
+                self.margins == "same",
+                "margin_end",
+                f"margins = {self.margins!r} sets every landmark's own, so one for all cannot follow a schedule",
+            )
         if self.kind == "softmax":
             self._require_no_cosines()
 
     def _require_no_cosines(self) -> None:
-        for key, plain in (("scale", 0), ("adacos", "fixed"), ("margin", 0), ("margins", "same")):
+        for key, plain in _NO_COSINES:
             found = getattr(self, key)
             _require(found == plain, key, f'kind "softmax" has no cosines, so {plain!r}, not {found!r}')
         _require(self.subcentres == 1, "subcentres", 'kind "softmax" has one row a landmark')

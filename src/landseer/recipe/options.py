@@ -1,12 +1,15 @@
 """Every option of a run, one dataclass a room.  A value that cannot be is refused here, by its key's name.
 
-A field's meaning stands in the string under it; ``docs/recipes.md`` is generated from these.
+A field's meaning stands in the string under it; ``docs/recipes.md`` is generated from these and from those of
+``stage_options`` and ``loss_options``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
+
+from landseer.recipe.stage_options import StageOptions
 
 
 def _require(holds: bool, key: str, rule: str) -> None:
@@ -70,70 +73,20 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataOptions:
-    """``[data]``: which training photos of the collection a run may see."""
+    """``[data]``: which training photos of the collection a run may see, and which it only watches."""
 
     min_photos: int = 2
     """Landmarks with fewer training photos are left out of training."""
+    validation: Literal["none", "one-each", "share"] = "none"
+    """Photos that no stage trains on, for the validation loss.  ``one-each``: one of each landmark with at least
+    4 clean training photos; ``share``: ``validation_share`` of each landmark's clean training photos, rounded down."""
+    validation_share: float = 0.2
+    """For ``share``: which share of each landmark."""
 
     def __post_init__(self) -> None:
         _require(self.min_photos >= 1, "min_photos", f"must be at least 1, not {self.min_photos}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageOptions:
-    """``[[stages]]``: one stage of training, in order."""
-
-    name: str
-    """Shown in logs and reports."""
-    subset: Literal["clean", "full"] = "clean"
-    """``clean``: photos marked clean; ``full``: every labelled training photo."""
-    size: int = 224
-    """Side of the square training input, pixels."""
-    epochs: int = 10
-    """Passes over the subset."""
-    batch: int = 64
-    """Photos a step."""
-    optimiser: Literal["sgd", "adamw"] = "adamw"
-    """The update rule; SGD has momentum 0.9."""
-    lr: float = 1e-3
-    """Learning rate of the head at its peak."""
-    neck_lr: float = 1.0
-    """The pooling's and neck's learning rate as a multiple of ``lr``; 0 freezes them."""
-    backbone_lr: float = 1.0
-    """The backbone's learning rate as a multiple of ``lr``; 0 freezes it."""
-    weight_decay: float = 1e-4
-    """Decoupled for AdamW, L2 for SGD; on weight matrices only, never on biases, norms and the head."""
-    warmup: float = 0.1
-    """Share of all steps in which the rate rises linearly; a cosine to 0 follows."""
-    head_start: Literal["random", "means"] = "random"
-    """``means``: each landmark's row starts as the mean descriptor of its photos."""
-    scale: float = 0.0
-    """Scale s of the cosine softmax; 0 means AdaCos' fixed sqrt(2) ln(C - 1)."""
-    margin: float = 0.0
-    """Subtracted from the target cosine (CosFace)."""
-    bn: Literal["normal", "frozen-statistics"] = "normal"
-    """BatchNorm of the backbone: trained as usual, or with stored statistics."""
-    flip: bool = True
-    """Mirror half of the photos."""
-    crop: float = 1.0
-    """Smallest share of each side that a random crop keeps; 1 means no crop."""
-    jitter: float = 0.0
-    """Largest relative change of brightness and contrast."""
-    interpolate: float = 1.0
-    """Final weights = (1 - a) those at the stage's start + a those at its end, with a given here."""
-
-    def __post_init__(self) -> None:
-        _require(bool(self.name), "name", "may not be empty")
-        _require(self.size >= 16, "size", f"must be at least 16, not {self.size}")
-        for key in ("epochs", "batch"):
-            _require(getattr(self, key) >= 1, key, f"must be at least 1, not {getattr(self, key)}")
-        _require(self.lr > 0, "lr", f"must be above 0, not {self.lr}")
-        for key in ("neck_lr", "backbone_lr", "weight_decay", "scale", "jitter"):
-            _require(getattr(self, key) >= 0, key, f"must not be negative, not {getattr(self, key)}")
-        for key in ("warmup", "interpolate", "margin"):
-            _require(0 <= getattr(self, key) <= 1, key, f"must lie in 0..1, not {getattr(self, key)}")
-        _require(0 < self.crop <= 1, "crop", f"must be above 0 and at most 1, not {self.crop}")
-        _require(self.jitter < 1, "jitter", f"must be below 1, not {self.jitter}")
+        share = self.validation_share
+        _require(0 < share < 1, "validation_share", f"must be above 0 and below 1, not {share}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +128,9 @@ class EvaluationOptions:
     """``gldv2``: mAP@100 and GAP as the Google Landmark challenges score them."""
     resamples: int = 2000
     """Bootstrap resamples behind each interval."""
+    scored: Literal["here", "elsewhere"] = "here"
+    """``elsewhere``: what counts is scored on other photos than this collection's, so a stage may train on
+    ``all``; the numbers of this collection are then no measure of anything."""
 
     def __post_init__(self) -> None:
         _require(self.resamples >= 100, "resamples", f"must be at least 100, not {self.resamples}")
@@ -200,3 +156,15 @@ class Recipe:
         _require(self.seed >= 0, "seed", f"must not be negative, not {self.seed}")
         names = [stage.name for stage in self.stages]
         _require(len(set(names)) == len(names), "stages", "two stages have the same name")
+        for number, stage in enumerate(self.stages):
+            _require(
+                stage.subset != "all" or self.evaluation.scored == "elsewhere",
+                f"stages[{number}].subset",
+                '"all" trains on the index and query photos that this run is scored on; use "full", '
+                'or say [evaluation] scored = "elsewhere"',
+            )
+            _require(
+                stage.patience == 0 or self.data.validation != "none",
+                f"stages[{number}].patience",
+                'needs photos to validate on; say [data] validation = "one-each" or "share"',
+            )

@@ -1,44 +1,57 @@
-"""One stage of training with the cosine softmax.
+"""One stage of training: from an embedder and photos to a better embedder, whatever happens on the way.
 
 Axes: N photos, D descriptor components, C landmarks of the label space.
 """
 
 from __future__ import annotations
 
-import copy
+import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-import torch.nn.functional as F  # noqa: N812  (torch's own short name)
-from safetensors.torch import save_file
-from torch import nn
 
-from landseer.losses import CosineSoftmax
-from landseer.models import Embedder, load_embedder, save_embedder
+from landseer.losses import MarginHead
+from landseer.models import Embedder, remade
 from landseer.recipe import StageOptions
-from landseer.storage import open_artifact, read_table, verify, writing
-from landseer.training.loader import epoch_batches, plain_batches
+from landseer.storage.artifact import fingerprint_of
+from landseer.training.average import interpolate
+from landseer.training.checkpoint import Checkpoints
+from landseer.training.folder import Stage
+from landseer.training.head import KeptHead
+from landseer.training.loader import epoch_batches, sampler_of
+from landseer.training.log import Callback, Log
+from landseer.training.state import State, begin, finite, take_step, training_mode
 from landseer.training.subset import Subset
+from landseer.training.validation import validation_loss
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
+LOG = "log.jsonl"
+_RATE_STEPS = 20  # images/s is a mean over so many steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """What a stage leaves: the embedder, the head with its label space, and the loss of every step."""
+class _Job:
+    """What stays the same all through a stage."""
 
-    embedder: Embedder
-    head: CosineSoftmax
-    landmark_C: np.ndarray
-    losses: tuple[Mapping[str, float | int | str], ...]
-    unreadable: Mapping[str, str] = field(default_factory=dict)
+    subset: Subset
+    stage: StageOptions
+    held_out: Subset | None
+    seed: int
+    workers: int
+    total: int
+    """Steps, where every photo can be read and patience does not end."""
+    least: int
+    """Photos that a step needs."""
+    fill: tuple[int, int, int]
+    progress: Progress | None
+    checkpoints: Checkpoints | None
+    every: int
 
 
 def train_stage(
@@ -47,204 +60,218 @@ def train_stage(
     stage: StageOptions,
     *,
     seed: int,
+    held_out: Subset | None = None,
+    kept: KeptHead | None = None,
     workers: int = 2,
     device: str = "cpu",
     progress: Progress | None = None,
+    callbacks: Sequence[Callback] = (),
+    folder: Path | None = None,
+    checkpoint_every: int = 0,
 ) -> Stage:
     """Train a copy of *embedder* on *subset* as *stage* says.
 
-    On a CPU the same arguments give the same weights to the bit, whatever *workers* is.  *progress* is told
-    (steps done, steps in all, {"loss", "lr", "epoch"}).  Raises ``ValueError`` where the loss or a weight stops
-    being finite, where no photo can be read, and for a size or batch the embedder cannot take.
+    *held_out* are the photos the validation loss is taken on after each epoch; *kept* is the head of the stage
+    before.  With a *folder*, the log lies there, and checkpoints: one every *checkpoint_every* steps (0: none) and
+    one after each epoch with the lowest validation loss so far.  The same call goes on from the newest.
+
+    On a CPU the same arguments give the same weights to the bit, whatever *workers* is and however often the
+    training was killed.  *progress* is told (steps done, steps in all, {"loss", "lr", "epoch", "images/s"});
+    *callbacks* are told every entry of the log.  Raises ``ValueError`` where the loss or a weight stops being
+    finite, where no photo can be read, where *folder* is another training's, and for options that this embedder,
+    subset or device cannot take.
     """
-    embedder.require_size(stage.size, f"stages.{stage.name}.size")
-    # a BatchNorm without positions to average over needs two photos
-    least = 2 if embedder.options.neck == "fc-bn" else 1
-    if stage.batch < least:
-        raise ValueError(
-            f"stages.{stage.name}.batch: the BatchNorm of the neck needs at least 2 photos a step"
-        )
+    _check(embedder, stage, held_out, device)
+    if stage.pooling or stage.gem_p is not None:
+        embedder = remade(embedder, pooling=stage.pooling or None, gem_p=stage.gem_p)
     with _seeded(seed):
-        tuned = copy.deepcopy(embedder).to(device)
-        head = CosineSoftmax(embedder.dim, len(subset.landmark_C), scale=stage.scale, margin=stage.margin).to(
-            device
+        checkpoints = None
+        if folder is not None:
+            checkpoints = Checkpoints(
+                folder, _identity(embedder, subset, stage, seed=seed, held_out=held_out, kept=kept)
+            )
+        red, green, blue = (min(255, max(0, round(255 * value))) for value in embedder.mean)
+        job = _Job(
+            subset=subset,
+            stage=stage,
+            held_out=held_out,
+            seed=seed,
+            workers=workers,
+            total=stage.epochs * sampler_of(subset, stage).num_batches(),
+            least=_least(embedder),
+            fill=(red, green, blue),
+            progress=progress,
+            checkpoints=checkpoints,
+            every=checkpoint_every,
         )
-        if stage.head_start == "means":
-            _start_head_at_means(head, tuned, subset, stage, workers)
-        optimiser = _optimiser(tuned, head, stage)
-        total = stage.epochs * max(1, len(subset) // stage.batch)
-        losses: list[Mapping[str, float | int | str]] = []
-        unreadable: dict[str, str] = {}
-        for epoch in range(stage.epochs):
-            _training_mode(tuned, stage)
-            for batch in epoch_batches(subset, stage, seed=seed, epoch=epoch, workers=workers):
-                unreadable.update(batch.unreadable)
-                if len(batch.row_B) < least:
-                    continue
-                rate = _set_rate(optimiser, stage, step=len(losses), total=total)
-                loss = _step(tuned, head, optimiser, batch.photos_BSS3, batch.row_B)
-                if not math.isfinite(loss):
-                    raise _diverged(stage, f"the loss is {loss} at step {len(losses)}")
-                losses.append(
-                    {"stage": stage.name, "step": len(losses), "epoch": epoch, "loss": loss, "lr": rate}
-                )
-                if progress is not None:
-                    progress(len(losses), total, {"loss": loss, "lr": rate, "epoch": epoch})
-            if not losses:
-                raise ValueError("none of the training photos could be read; check the collection's root")
+        found = checkpoints.newest() if checkpoints else None
+        state = begin(embedder, subset, stage, kept=kept, workers=workers, device=device, fresh=found is None)
+        if checkpoints and found:
+            checkpoints.load(found, state)
+        best = _Best(job, state)
+        log = Log(folder / LOG if folder else None, callbacks)
+        with log.opened(step=state.step, epoch=state.epoch):
+            while state.epoch < stage.epochs and not (stage.patience and state.waited >= stage.patience):
+                _train_epoch(job, state, log)
+                _end_epoch(job, state, log, best)
         # the last step's loss was taken before the last step
-        if not all(
-            bool(parameter.isfinite().all()) for parameter in (*tuned.parameters(), *head.parameters())
-        ):
-            raise _diverged(stage, "a weight is not finite after the last step")
-        _interpolate(tuned, embedder, stage.interpolate)
+        _require_finite(job, state)
+        tuned, head = best.weights(state)
+        interpolate(tuned, embedder, stage.interpolate)
         _unfreeze(tuned, embedder)
     return Stage(
         embedder=tuned.eval(),
         head=head,
         landmark_C=subset.landmark_C,
-        losses=tuple(losses),
-        unreadable=unreadable,
+        losses=log.losses,
+        validation=log.validation,
+        unreadable=state.unreadable,
     )
 
 
-def save_stage(
-    result: Stage, path: Path, *, made_by: Mapping[str, object], parents: Mapping[str, str]
-) -> None:
-    """Write a stage folder: the model folder ``model``, the head, its label space and the losses."""
-    with writing(path, "stage", made_by=made_by, parents=parents) as part:
-        save_embedder(result.embedder, part / "model", made_by=made_by)
-        save_file({"rows": result.head.rows.detach().cpu().contiguous()}, part / "head.safetensors")
-        pq.write_table(
-            pa.table({"landmark": pa.array(result.landmark_C, pa.int64())}), part / "labels.parquet"
+def finish_stage(folder: Path) -> None:
+    """Drop the checkpoints in *folder* once the stage is saved elsewhere; the log stays."""
+    Checkpoints(folder, "").clear()
+
+
+def _check(embedder: Embedder, stage: StageOptions, held_out: Subset | None, device: str) -> None:
+    where = f"stages.{stage.name}"
+    embedder.require_size(stage.size, f"{where}.size")
+    if stage.batch < _least(embedder):
+        raise ValueError(f"{where}.batch: the BatchNorm of the neck needs at least 2 photos a step")
+    if stage.precision == "fp16" and torch.device(device).type != "cuda":
+        raise ValueError(
+            f'{where}.precision: "fp16" needs a CUDA device, not {device}; use "bf16" or "float32"'
         )
-        pq.write_table(
-            pa.Table.from_pylist([dict(entry) for entry in result.losses]), part / "losses.parquet"
-        )
-        unreadable = pa.table(
-            {
-                "id": pa.array(list(result.unreadable), pa.string()),
-                "reason": pa.array(list(result.unreadable.values()), pa.string()),
-            }
-        )
-        pq.write_table(unreadable, part / "unreadable.parquet")
+    if stage.patience and not held_out:
+        raise ValueError(f"{where}.patience: there is no photo to validate on; hold some out")
 
 
-def load_stage_model(path: Path, *, made_by: str | None = None) -> Embedder:
-    """The embedder a stage folder holds, every file checked."""
-    verify(path, open_artifact(path, "stage", made_by=made_by))
-    return load_embedder(path / "model")
+def _least(embedder: Embedder) -> int:
+    # a BatchNorm without positions to average over needs two photos
+    return 2 if embedder.options.neck == "fc-bn" else 1
 
 
-def load_losses(path: Path) -> list[dict[str, float | int | str]]:
-    """The loss of every step of a stage folder."""
-    verify(path, open_artifact(path, "stage"), "losses.parquet")
-    return list(read_table(path / "losses.parquet").to_pylist())
+def _train_epoch(job: _Job, state: State, log: Log) -> None:
+    """What is left of the epoch that *state* stands in."""
+    training_mode(state, job.stage)
+    clock: deque[tuple[float, int]] = deque([(time.perf_counter(), 0)], maxlen=_RATE_STEPS + 1)
+    batches = epoch_batches(
+        job.subset,
+        job.stage,
+        seed=job.seed,
+        epoch=state.epoch,
+        workers=job.workers,
+        start=state.batch,
+        fill=job.fill,
+    )
+    for batch in batches:
+        state.batch += 1
+        state.unreadable.update(batch.unreadable)
+        if len(batch.row_B) < job.least:
+            continue
+        number = state.step
+        loss, rate = take_step(state, job.stage, batch, total=job.total, least=job.least)
+        if not math.isfinite(loss):
+            raise _diverged(job.stage, f"the loss is {loss} at step {number}")
+        log.add({"stage": job.stage.name, "step": number, "epoch": state.epoch, "loss": loss, "lr": rate})
+        if job.checkpoints and job.every and state.step % job.every == 0:
+            _save(job, state, log)
+        clock.append((time.perf_counter(), clock[-1][1] + len(batch.row_B)))
+        if job.progress is not None:
+            speed = (clock[-1][1] - clock[0][1]) / max(1e-9, clock[-1][0] - clock[0][0])
+            facts = {"loss": loss, "lr": rate, "epoch": state.epoch, "images/s": speed}
+            job.progress(state.step, job.total, facts)
+    if not state.step:
+        raise ValueError("none of the training photos could be read; check the collection's root")
 
 
-def _step(
+def _end_epoch(job: _Job, state: State, log: Log, best: _Best) -> None:
+    """Validate where photos are held out, and step over into the next epoch."""
+    epoch, improved = state.epoch, False
+    if job.held_out:
+        loss = validation_loss(state, job.held_out, job.stage, workers=job.workers)
+        if not math.isfinite(loss):
+            raise _diverged(job.stage, f"the validation loss is {loss} after epoch {epoch}")
+        log.add({"stage": job.stage.name, "step": state.step, "epoch": epoch, "validation_loss": loss})
+        improved = loss < state.best_loss
+        state.best_loss = min(loss, state.best_loss)
+        state.waited = 0 if improved else state.waited + 1
+    state.epoch, state.batch = epoch + 1, 0
+    if improved:
+        best.remember(state)
+        if job.checkpoints:
+            _save(job, state, log, best=True)
+
+
+def _save(job: _Job, state: State, log: Log, *, best: bool = False) -> None:
+    _require_finite(job, state)
+    log.sync()
+    assert job.checkpoints is not None, "asked only where there are some"
+    job.checkpoints.save(state, best=best)
+
+
+class _Best:
+    """The weights with the lowest validation loss, in memory, where patience will ask for them."""
+
+    def __init__(self, job: _Job, state: State) -> None:
+        self._wanted = job.stage.patience > 0
+        self._weights: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]] | None = None
+        if self._wanted and state.best and job.checkpoints:
+            self._weights = job.checkpoints.weights(state.best)
+
+    def remember(self, state: State) -> None:
+        if self._wanted:
+            embedder, head = (
+                {key: value.detach().to("cpu", copy=True) for key, value in module.state_dict().items()}
+                for module in state.judged()
+            )
+            self._weights = (embedder, head)
+
+    def weights(self, state: State) -> tuple[Embedder, MarginHead]:
+        embedder, head = state.judged()
+        if self._weights is not None:
+            embedder.load_state_dict(self._weights[0])
+            head.load_state_dict(self._weights[1])
+        return embedder, head
+
+
+def _identity(
     embedder: Embedder,
-    head: CosineSoftmax,
-    optimiser: torch.optim.Optimizer,
-    photos: np.ndarray,
-    row_N: np.ndarray,
-) -> float:
-    optimiser.zero_grad(set_to_none=True)
-    descriptors = embedder(embedder.normalise(photos))
-    loss = head(descriptors, torch.from_numpy(row_N).to(descriptors.device))
-    loss.backward()
-    optimiser.step()
-    return float(loss.detach())
+    subset: Subset,
+    stage: StageOptions,
+    *,
+    seed: int,
+    held_out: Subset | None,
+    kept: KeptHead | None,
+) -> str:
+    """Equal for two calls that must end with the same weights."""
+    digest = hashlib.sha256(embedder.fingerprint.encode())
+    for photos in (subset, held_out):
+        if photos is not None:
+            digest.update("\n".join(photos.ids).encode())
+            for column in (photos.row_N, photos.landmark_C, photos.clean_N, photos.continent_N):
+                digest.update(b"|" if column is None else column.tobytes())
+    if kept is not None and stage.keep == "all":
+        digest.update(kept.landmark_C.tobytes())
+        for _, value in sorted(kept.state.items()):
+            digest.update(value.contiguous().numpy().tobytes())
+    return fingerprint_of(asdict(stage), seed, digest.hexdigest())
 
 
-def _optimiser(embedder: Embedder, head: CosineSoftmax, stage: StageOptions) -> torch.optim.Optimizer:
-    groups = [{"params": list(head.parameters()), "share": 1.0, "weight_decay": 0.0}]
-    parts = (
-        (stage.backbone_lr, [embedder.backbone]),
-        (stage.neck_lr, [embedder.pooling, embedder.neck]),
-    )
-    plain = _no_matrices(embedder.backbone)
-    for share, modules in parts:
-        parameters = [p for module in modules for p in module.parameters()]
-        for parameter in parameters:
-            parameter.requires_grad_(parameter.requires_grad and share > 0)
-        for matrices in (True, False):
-            chosen = [
-                p for p in parameters if p.requires_grad and (p.ndim > 1 and p not in plain) == matrices
-            ]
-            if chosen:
-                decay = stage.weight_decay if matrices else 0.0
-                groups.append({"params": chosen, "share": share, "weight_decay": decay})
-    if stage.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=stage.lr, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=stage.lr)
-
-
-def _no_matrices(backbone: nn.Module) -> set[nn.Parameter]:
-    """Class tokens, position embeddings and the like: tables by shape, but nothing is multiplied by them."""
-    tell: Callable[[], set[str]] = getattr(backbone, "no_weight_decay", set)
-    listed = tell()
-    return {parameter for name, parameter in backbone.named_parameters() if name in listed}
-
-
-def _unfreeze(tuned: Embedder, start: Embedder) -> None:
-    """What this stage kept fixed is free again: the next stage decides for itself."""
-    for parameter, before in zip(tuned.parameters(), start.parameters(), strict=True):
-        parameter.requires_grad_(before.requires_grad)
+def _require_finite(job: _Job, state: State) -> None:
+    if not finite(state):
+        raise _diverged(job.stage, f"a weight is not finite after step {state.step - 1}")
 
 
 def _diverged(stage: StageOptions, what: str) -> ValueError:
     return ValueError(f"stage {stage.name!r}: {what}; lower its lr ({stage.lr})")
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, stage: StageOptions, *, step: int, total: int) -> float:
-    """Linear warm-up, then a cosine to 0; returns the head's rate."""
-    warm = stage.warmup * total
-    if step < warm:
-        factor = (step + 1) / (warm + 1)
-    else:
-        factor = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
-    for group in optimiser.param_groups:
-        group["lr"] = stage.lr * factor * group["share"]
-    return stage.lr * factor
-
-
-def _training_mode(embedder: Embedder, stage: StageOptions) -> None:
-    embedder.train()
-    # without a learning rate nothing may move, a BatchNorm's statistics included
-    frozen: list[nn.Module] = [embedder.backbone] if stage.backbone_lr == 0 else []
-    frozen += [embedder.pooling, embedder.neck] if stage.neck_lr == 0 else []
-    if stage.bn == "frozen-statistics":
-        frozen += [m for m in embedder.backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for module in frozen:
-        module.eval()
-
-
-@torch.no_grad()
-def _start_head_at_means(
-    head: CosineSoftmax, embedder: Embedder, subset: Subset, stage: StageOptions, workers: int
-) -> None:
-    sums = torch.zeros_like(head.rows)
-    embedder.eval()
-    for batch in plain_batches(subset, size_px=stage.size, batch=stage.batch, workers=workers):
-        if len(batch.row_B):
-            rows = embedder(embedder.normalise(batch.photos_BSS3))
-            sums.index_add_(0, torch.from_numpy(batch.row_B).to(rows.device), rows)
-    known = sums.norm(dim=1) > 0  # a landmark whose photos are all unreadable keeps its random row
-    head.rows[known] = F.normalize(sums[known], dim=1)
-
-
-@torch.no_grad()
-def _interpolate(tuned: Embedder, start: Embedder, share: float) -> None:
-    """Weights between those of the stage's start and end (Wortsman et al., CVPR 2022), BatchNorm's included."""
-    if share == 1.0:
-        return
-    first = start.state_dict()
-    for key, value in tuned.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(first[key].to(value.device), 1.0 - share)
-        elif share == 0.0:  # a count of batches has no point half-way
-            value.copy_(first[key])
+def _unfreeze(tuned: Embedder, start: Embedder) -> None:
+    """What this stage kept fixed is free again: the next stage decides for itself."""
+    for parameter, before in zip(tuned.parameters(), start.parameters(), strict=True):
+        parameter.requires_grad_(before.requires_grad)
 
 
 @contextmanager

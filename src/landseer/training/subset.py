@@ -1,4 +1,4 @@
-"""Which photos a stage trains on, and the rows of the head their landmarks stand in."""
+"""Which photos a stage trains on, which it only watches, and the rows of the head their landmarks stand in."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from landseer.datasets.samplers import continents_in
+from landseer.recipe import DataOptions
 from landseer.types import Collection
+
+_LEAST_FOR_ONE = 4  # the 2020 winners held one photo out of each landmark with at least so many clean ones
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
-    """Training photos and their label space.
+    """Photos and their label space.
 
     ``row_N`` int64 is the head row of each photo's landmark; ``landmark_C`` int64, sorted, is the landmark of
-    each row.
+    each row.  ``clean_N`` bool and ``continent_N`` (a place in ``datasets.samplers.POOLS``) are there where
+    weights or a sampler ask for them.
     """
 
     root: Path
@@ -25,37 +31,111 @@ class Subset:
     paths: tuple[str, ...]
     row_N: np.ndarray
     landmark_C: np.ndarray
+    clean_N: np.ndarray | None = None
+    continent_N: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def photos_C(self) -> np.ndarray:
+        """Photos of each row's landmark, int64 ``[C]``."""
+        return np.bincount(self.row_N, minlength=len(self.landmark_C))
+
 
 def training_subset(
-    collection: Collection, *, subset: Literal["clean", "full"], min_photos: int = 1
+    collection: Collection,
+    *,
+    subset: Literal["clean", "c2x", "full", "all"],
+    min_photos: int = 1,
+    continents: bool = False,
 ) -> Subset:
-    """The photos of ``split=train`` with a landmark (``clean``: marked clean as well), in collection order.
+    """The labelled photos that a stage may train on, in collection order.
 
-    Landmarks with fewer than *min_photos* of them are left out.  Raises ``ValueError`` where fewer than two
-    landmarks remain.
+    Of ``split=train``: ``clean`` takes those marked clean, ``full`` all, ``c2x`` all photos of the landmarks that
+    ``clean`` has; ``all`` adds to ``full`` the index and query photos of the same landmarks.  Landmarks with fewer
+    than *min_photos* (of c2x: clean ones) are left out.  Raises ``ValueError`` where fewer than two landmarks
+    remain.
     """
     photos = collection.photos
-    mask = pc.and_(pc.equal(photos["split"], "train"), pc.is_valid(photos["landmark"]))
-    if subset == "clean":
-        mask = pc.and_(mask, photos["clean"])
-    chosen = collection.select(mask)
-    landmarks, row_N, counts = np.unique(chosen.landmark_N, return_inverse=True, return_counts=True)
-    enough = counts >= min_photos
-    if enough.sum() < 2:
+    labelled = pc.and_(pc.equal(photos["split"], "train"), pc.is_valid(photos["landmark"]))
+    if subset in ("clean", "c2x"):
+        labelled = pc.and_(labelled, photos["clean"])
+    chosen = collection.select(labelled)
+    landmark_C, counts_C = np.unique(chosen.landmark_N, return_counts=True)
+    landmark_C = landmark_C[counts_C >= min_photos].astype(np.int64)
+    if len(landmark_C) < 2:
+        rule = "clean" if subset == "c2x" else subset
         raise ValueError(
-            f"training needs at least 2 landmarks with {min_photos} {subset} training photos each, "
-            f"but the collection has {int(enough.sum())}; check split, landmark and clean"
+            f"training needs at least 2 landmarks with {min_photos} {rule} training photos each, "
+            f"but the collection has {len(landmark_C)}; check split, landmark and clean"
         )
-    kept = enough[row_N]
-    new_row = np.cumsum(enough) - 1
+    if subset == "c2x":
+        chosen = collection.in_split("train")
+    elif subset == "all":
+        chosen = collection.in_split("train", "index", "query")
+    return _labelled(chosen, landmark_C, continents=continents)
+
+
+def validation_subset(collection: Collection, landmark_C: np.ndarray) -> Subset | None:
+    """The photos of ``split=validation`` whose landmark a head of *landmark_C* knows; None where there is none."""
+    found = _labelled(collection.in_split("validation"), landmark_C, continents=False)
+    return found if len(found) else None
+
+
+def hold_out(collection: Collection, options: DataOptions, *, seed: int) -> Collection:
+    """*collection* as a run sees it: the photos that *options* hold out of training are ``split=validation``.
+
+    Which ones is drawn by *seed*, from clean training photos.  ``one-each`` follows the 2020 winners.  The
+    identity stays the collection's own.
+    """
+    if options.validation == "none":
+        return collection
+    photos = collection.photos
+    able = pc.and_(pc.equal(photos["split"], "train"), pc.is_valid(photos["landmark"]))
+    able_N = pc.and_(able, photos["clean"]).to_numpy(zero_copy_only=False)
+    position_M = np.flatnonzero(able_N)
+    landmarks, row_M, counts_C = np.unique(
+        collection.landmark_N[position_M], return_inverse=True, return_counts=True
+    )
+    if options.validation == "one-each":
+        held_C = (counts_C >= _LEAST_FOR_ONE).astype(np.int64)
+    else:
+        # 0.29 x 100 is a hair below 29 in binary
+        held_C = np.floor(np.round(options.validation_share * counts_C, 6)).astype(np.int64)
+    if not held_C.sum():
+        raise ValueError(
+            f"data.validation: no landmark has enough clean training photos to hold one out "
+            f'by "{options.validation}" (the largest of {len(landmarks)} has {counts_C.max(initial=0)})'
+        )
+    order_M = np.lexsort((np.random.default_rng([seed, 1]).random(len(row_M)), row_M))
+    # the place of each photo among its landmark's, in random order
+    place_M = np.arange(len(row_M)) - np.repeat(np.cumsum(counts_C) - counts_C, counts_C)
+    held = position_M[order_M[place_M < held_C[row_M[order_M]]]]
+    splits = np.array(photos["split"].to_pylist(), dtype=object)
+    splits[held] = "validation"
+    column = photos.schema.get_field_index("split")
+    return Collection(
+        photos=photos.set_column(column, photos.schema.field(column), pa.array(list(splits), pa.string())),
+        landmarks=collection.landmarks,
+        root=collection.root,
+        truth=collection.truth,
+        fingerprint=collection.fingerprint,
+    )
+
+
+def _labelled(collection: Collection, landmark_C: np.ndarray, *, continents: bool) -> Subset:
+    """The photos of *collection* whose landmark is one of *landmark_C* (sorted)."""
+    chosen = collection.select(
+        np.isin(collection.landmark_N, landmark_C)
+        & pc.is_valid(collection.photos["landmark"]).to_numpy(zero_copy_only=False)
+    )
     return Subset(
         root=collection.root,
-        ids=tuple(photo for photo, keep in zip(chosen.ids, kept, strict=True) if keep),
-        paths=tuple(path for path, keep in zip(chosen.paths, kept, strict=True) if keep),
-        row_N=new_row[row_N[kept]].astype(np.int64),
-        landmark_C=landmarks[enough].astype(np.int64),
+        ids=chosen.ids,
+        paths=chosen.paths,
+        row_N=np.searchsorted(landmark_C, chosen.landmark_N).astype(np.int64),
+        landmark_C=landmark_C,
+        clean_N=chosen.photos["clean"].to_numpy(zero_copy_only=False),
+        continent_N=continents_in(chosen) if continents else None,
     )
