@@ -8,7 +8,7 @@ Axes in array names: N photos of a gallery, Q queries, K answers a query, D dime
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -123,13 +123,7 @@ class Collection:
     def select(self, mask: pa.ChunkedArray | np.ndarray) -> Collection:
         """The photos where *mask* (bool ``[N]``) holds, in the same order, with the same landmarks."""
         chosen = pa.array(mask) if isinstance(mask, np.ndarray) else mask
-        return Collection(
-            photos=self.photos.filter(chosen),
-            landmarks=self.landmarks,
-            root=self.root,
-            truth=self.truth,
-            fingerprint=self.fingerprint,
-        )
+        return replace(self, photos=self.photos.filter(chosen))
 
     def in_split(self, *splits: str) -> Collection:
         """The photos of these splits, in the same order."""

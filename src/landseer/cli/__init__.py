@@ -9,6 +9,9 @@ import warnings
 
 import click
 
+EXIT_SOME_UNREADABLE = 3
+"""Done, but some photos could not be read."""
+
 COMMANDS = {
     "demo": "the whole chain on a generated mini world, in minutes, on a CPU",
     "import": "photos and labels of any layout -> a collection",

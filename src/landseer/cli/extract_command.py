@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from landseer.cli import EXIT_SOME_UNREADABLE
+
 if TYPE_CHECKING:
     from landseer.types import Collection, Descriptors
-
-EXIT_SOME_UNREADABLE = 3
 
 
 @click.command("extract")

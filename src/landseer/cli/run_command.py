@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from landseer.cli import EXIT_SOME_UNREADABLE
+
 if TYPE_CHECKING:
     from landseer.pipeline import RunResult
-
-EXIT_SOME_UNREADABLE = 3
 
 
 @click.command("run")

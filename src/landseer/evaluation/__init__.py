@@ -9,10 +9,11 @@ from landseer.evaluation.metrics import (
     precision_at_k,
     recall_at_k,
 )
-from landseer.evaluation.table import comparison_table, per_query_csv
+from landseer.evaluation.table import aligned, comparison_table, per_query_csv
 
 __all__ = [
     "Evaluated",
+    "aligned",
     "average_precision_at_k",
     "comparison_table",
     "evaluate_recognition",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from landseer.evaluation.gldv2 import Evaluated
 
@@ -26,16 +26,19 @@ def comparison_table(runs: Mapping[str, Evaluated], *, beside: tuple[str, ...] =
             )
             for number in headline
         ]
+    return aligned(lines)
+
+
+def aligned(lines: Sequence[Sequence[str]], *, names: int = 2) -> str:
+    """*lines* of cells as text in columns: the first *names* lean left, the numbers after them right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(_line(line, widths) for line in lines)
-
-
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    left = 2  # names lean left, numbers right
-    return "  ".join(
-        cell.ljust(width) if column < left else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ).rstrip()
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < names else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
 def per_query_csv(runs: Mapping[str, Evaluated]) -> str:

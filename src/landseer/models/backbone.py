@@ -6,7 +6,6 @@ Axes: N photos, C channels, H and W of a feature map, T tokens.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import http.client
 import pickle
 import ssl
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 import landseer.models._torchvision  # noqa: F401  (before timm, which imports torchvision)
 from landseer.recipe import ModelOptions
+from landseer.storage.artifact import sha256_of
 
 _RESIZABLE = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva")
 """timm's modules whose models take ``dynamic_img_size``."""
@@ -50,7 +50,7 @@ def build_backbone(options: ModelOptions, *, weights: Path | None) -> tuple[nn.M
         backbone, source = _create(options.backbone, extra), "random"
         if weights is not None:
             load_weights(backbone, weights)
-            source = f"file sha256 {_sha256(weights)[:16]}"
+            source = f"file sha256 {sha256_of(weights)[:16]}"
     if options.last_stride == 1:
         _undo_dilation(backbone)
     if options.linear_first_block:
@@ -169,11 +169,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def _extra_arguments(options: ModelOptions) -> dict[str, Any]:
     from timm.models import is_model_in_modules
 
@@ -218,7 +213,7 @@ def _from_hub(name: str, extra: dict[str, Any]) -> tuple[nn.Module, str]:
         ) from None
     backbone = _create(name, extra)
     _fill(backbone, whole.state_dict(), file)
-    return backbone, f"hub {facts.hf_hub_id} sha256 {_sha256(file)[:16]}"
+    return backbone, f"hub {facts.hf_hub_id} sha256 {sha256_of(file)[:16]}"
 
 
 def _hub_file(repository: str) -> Path:

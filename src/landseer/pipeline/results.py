@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from landseer.evaluation import aligned
 from landseer.pipeline.run import RunResult
 from landseer.types import Number, Report
 
@@ -22,15 +23,7 @@ def result_table(result: RunResult) -> str:
             cells = [name, before.group, str(before.num_queries), f"{before.value:.4f}"]
             cells += [f"{after.value:.4f}"] if trained else []
             lines.append((*cells, f"{after.low:.4f}-{after.high:.4f}"))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    left = 2  # names lean left, numbers right
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return aligned(lines)
 
 
 def result_facts(result: RunResult) -> dict[str, Any]:

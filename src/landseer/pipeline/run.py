@@ -25,6 +25,7 @@ from landseer.pipeline.measure import Measured, Setting, Watch, measure, read_me
 from landseer.recipe import ModelOptions, Recipe, StageOptions, fingerprint
 from landseer.reporting import RunPage, write_page
 from landseer.storage import read_json
+from landseer.storage.artifact import sha256_of
 from landseer.training import (
     Callback,
     KeptHead,
@@ -198,8 +199,7 @@ def _identity(recipe: Recipe, collection: Collection, weights: Path | None) -> s
     if weights is not None:
         if not weights.is_file():
             raise ValueError(f"weights {weights} do not exist; give a .safetensors or .pth file")
-        with weights.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(weights)
     return hashlib.sha256(f"{fingerprint(recipe)} {collection.fingerprint} {digest}".encode()).hexdigest()[
         :16
     ]

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-
-def _require(holds: bool, key: str, rule: str) -> None:
-    if not holds:
-        raise ValueError(f"{key}: {rule}")
-
+from landseer.recipe.rules import require
 
 _NO_COSINES: tuple[tuple[str, object], ...] = (
     ("scale", 0),
@@ -60,32 +56,32 @@ class LossOptions:
 
     def __post_init__(self) -> None:
         for key in ("scale", "triplet", "triplet_margin"):
-            _require(getattr(self, key) >= 0, key, f"must not be negative, not {getattr(self, key)}")
+            require(getattr(self, key) >= 0, key, f"must not be negative, not {getattr(self, key)}")
         for key in ("margin", "margin_low", "margin_high"):
-            _require(0 <= getattr(self, key) <= 1, key, f"must lie in 0..1, not {getattr(self, key)}")
+            require(0 <= getattr(self, key) <= 1, key, f"must lie in 0..1, not {getattr(self, key)}")
         for key in ("margin_power", "noisy_weight"):
-            _require(getattr(self, key) > 0, key, f"must be above 0, not {getattr(self, key)}")
-        _require(self.subcentres >= 1, "subcentres", f"must be at least 1, not {self.subcentres}")
-        _require(0 <= self.smoothing < 1, "smoothing", f"must lie in 0..1 without 1, not {self.smoothing}")
-        _require(
+            require(getattr(self, key) > 0, key, f"must be above 0, not {getattr(self, key)}")
+        require(self.subcentres >= 1, "subcentres", f"must be at least 1, not {self.subcentres}")
+        require(0 <= self.smoothing < 1, "smoothing", f"must lie in 0..1 without 1, not {self.smoothing}")
+        require(
             self.margin_low <= self.margin_high,
             "margin_low",
             f"must not be above margin_high ({self.margin_high}), not {self.margin_low}",
         )
-        _require(
+        require(
             self.adacos == "fixed" or self.scale == 0,
             "adacos",
             f"{self.adacos!r} chooses the scale, so scale must be 0, not {self.scale}",
         )
-        _require(
+        require(
             self.margins == "same" or self.margin == 0,
             "margins",
             f"{self.margins!r} gives every landmark its own, so margin must be 0, not {self.margin}",
         )
         if self.margin_end is not None:
             end = self.margin_end
-            _require(0 <= end <= 1, "margin_end", f"must lie in 0..1, not {end}")
-            _require(
+            require(0 <= end <= 1, "margin_end", f"must lie in 0..1, not {end}")
+            require(
                 self.margins == "same",
                 "margin_end",
                 f"margins = {self.margins!r} sets every landmark's own, so one for all cannot follow a schedule",
@@ -96,5 +92,5 @@ class LossOptions:
     def _require_no_cosines(self) -> None:
         for key, plain in _NO_COSINES:
             found = getattr(self, key)
-            _require(found == plain, key, f'kind "softmax" has no cosines, so {plain!r}, not {found!r}')
-        _require(self.subcentres == 1, "subcentres", 'kind "softmax" has one row a landmark')
+            require(found == plain, key, f'kind "softmax" has no cosines, so {plain!r}, not {found!r}')
+        require(self.subcentres == 1, "subcentres", 'kind "softmax" has one row a landmark')

@@ -9,12 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from landseer.recipe.rules import require
 from landseer.recipe.stage_options import StageOptions
-
-
-def _require(holds: bool, key: str, rule: str) -> None:
-    if not holds:
-        raise ValueError(f"{key}: {rule}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,18 +53,18 @@ class ModelOptions:
     """The backbone or weights this one stands in for, shown wherever its numbers are."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.backbone), "backbone", "may not be empty; give a timm model name")
-        _require(self.gem_p > 0, "gem_p", f"must be above 0, not {self.gem_p}")
-        _require(self.neck_ridge > 0, "neck_ridge", f"must be above 0, not {self.neck_ridge}")
-        _require(
+        require(bool(self.backbone), "backbone", "may not be empty; give a timm model name")
+        require(self.gem_p > 0, "gem_p", f"must be above 0, not {self.gem_p}")
+        require(self.neck_ridge > 0, "neck_ridge", f"must be above 0, not {self.neck_ridge}")
+        require(
             self.neck_start == "random" or self.neck in ("fc", "fc-bn"),
             "neck_start",
             f'whitening is a linear map, so it needs neck = "fc" or "fc-bn", not {self.neck!r}',
         )
-        _require(self.dim >= 1, "dim", f"must be at least 1, not {self.dim}")
-        _require(len(self.mean) in (0, 3), "mean", "needs three numbers (R, G, B) or none")
-        _require(len(self.std) in (0, 3), "std", "needs three numbers (R, G, B) or none")
-        _require(all(value > 0 for value in self.std), "std", "must be above 0")
+        require(self.dim >= 1, "dim", f"must be at least 1, not {self.dim}")
+        require(len(self.mean) in (0, 3), "mean", "needs three numbers (R, G, B) or none")
+        require(len(self.std) in (0, 3), "std", "needs three numbers (R, G, B) or none")
+        require(all(value > 0 for value in self.std), "std", "must be above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +80,9 @@ class DataOptions:
     """For ``share``: which share of each landmark."""
 
     def __post_init__(self) -> None:
-        _require(self.min_photos >= 1, "min_photos", f"must be at least 1, not {self.min_photos}")
+        require(self.min_photos >= 1, "min_photos", f"must be at least 1, not {self.min_photos}")
         share = self.validation_share
-        _require(0 < share < 1, "validation_share", f"must be above 0 and below 1, not {share}")
+        require(0 < share < 1, "validation_share", f"must be above 0 and below 1, not {share}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +99,10 @@ class DescriptorOptions:
     """How rows are stored."""
 
     def __post_init__(self) -> None:
-        _require(self.size >= 16, "size", f"must be at least 16, not {self.size}")
-        _require(self.batch >= 1, "batch", f"must be at least 1, not {self.batch}")
-        _require(bool(self.scales), "scales", "needs at least one number, say [1.0]")
-        _require(all(0 < scale <= 8 for scale in self.scales), "scales", "must lie above 0 and at most 8")
+        require(self.size >= 16, "size", f"must be at least 16, not {self.size}")
+        require(self.batch >= 1, "batch", f"must be at least 1, not {self.batch}")
+        require(bool(self.scales), "scales", "needs at least one number, say [1.0]")
+        require(all(0 < scale <= 8 for scale in self.scales), "scales", "must lie above 0 and at most 8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +113,7 @@ class SearchOptions:
     """Answers a query."""
 
     def __post_init__(self) -> None:
-        _require(self.k >= 1, "k", f"must be at least 1, not {self.k}")
+        require(self.k >= 1, "k", f"must be at least 1, not {self.k}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +129,7 @@ class EvaluationOptions:
     ``all``; the numbers of this collection are then no measure of anything."""
 
     def __post_init__(self) -> None:
-        _require(self.resamples >= 100, "resamples", f"must be at least 100, not {self.resamples}")
+        require(self.resamples >= 100, "resamples", f"must be at least 100, not {self.resamples}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,18 +148,18 @@ class Recipe:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 
     def __post_init__(self) -> None:
-        _require(bool(self.title), "title", "may not be empty")
-        _require(self.seed >= 0, "seed", f"must not be negative, not {self.seed}")
+        require(bool(self.title), "title", "may not be empty")
+        require(self.seed >= 0, "seed", f"must not be negative, not {self.seed}")
         names = [stage.name for stage in self.stages]
-        _require(len(set(names)) == len(names), "stages", "two stages have the same name")
+        require(len(set(names)) == len(names), "stages", "two stages have the same name")
         for number, stage in enumerate(self.stages):
-            _require(
+            require(
                 stage.subset != "all" or self.evaluation.scored == "elsewhere",
                 f"stages[{number}].subset",
                 '"all" trains on the index and query photos that this run is scored on; use "full", '
                 'or say [evaluation] scored = "elsewhere"',
             )
-            _require(
+            require(
                 stage.patience == 0 or self.data.validation != "none",
                 f"stages[{number}].patience",
                 'needs photos to validate on; say [data] validation = "one-each" or "share"',

@@ -6,11 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from landseer.recipe.loss_options import LossOptions
-
-
-def _require(holds: bool, key: str, rule: str) -> None:
-    if not holds:
-        raise ValueError(f"{key}: {rule}")
+from landseer.recipe.rules import require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,23 +42,21 @@ class AugmentationOptions:
 
     def __post_init__(self) -> None:
         for key in ("flip", "shear_probability", "tone_probability", "erase"):
-            _require(0 <= getattr(self, key) <= 1, key, f"must lie in 0..1, not {getattr(self, key)}")
+            require(0 <= getattr(self, key) <= 1, key, f"must lie in 0..1, not {getattr(self, key)}")
         for key in ("crop", "erase_ratio"):
-            _require(
+            require(
                 0 < getattr(self, key) <= 1, key, f"must be above 0 and at most 1, not {getattr(self, key)}"
             )
-        _require(
+        require(
             0 <= self.shear_deg < 90, "shear_deg", f"must be at least 0 and below 90, not {self.shear_deg}"
         )
         for key in ("brightness", "contrast", "rescale", "pad"):
-            _require(
+            require(
                 0 <= getattr(self, key) < 1, key, f"must be at least 0 and below 1, not {getattr(self, key)}"
             )
         for key in ("erase_smallest", "erase_largest"):
-            _require(
-                0 < getattr(self, key) < 1, key, f"must be above 0 and below 1, not {getattr(self, key)}"
-            )
-        _require(
+            require(0 < getattr(self, key) < 1, key, f"must be above 0 and below 1, not {getattr(self, key)}")
+        require(
             self.erase_smallest <= self.erase_largest,
             "erase_smallest",
             f"must not be above erase_largest ({self.erase_largest}), not {self.erase_smallest}",
@@ -143,27 +137,27 @@ class StageOptions:
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
 
     def __post_init__(self) -> None:
-        _require(bool(self.name), "name", "may not be empty")
-        _require(self.size >= 16, "size", f"must be at least 16, not {self.size}")
+        require(bool(self.name), "name", "may not be empty")
+        require(self.size >= 16, "size", f"must be at least 16, not {self.size}")
         for key in ("epochs", "batch", "accumulate", "photos_each"):
-            _require(getattr(self, key) >= 1, key, f"must be at least 1, not {getattr(self, key)}")
-        _require(self.lr > 0, "lr", f"must be above 0, not {self.lr}")
+            require(getattr(self, key) >= 1, key, f"must be at least 1, not {getattr(self, key)}")
+        require(self.lr > 0, "lr", f"must be above 0, not {self.lr}")
         for key in ("patience", "neck_lr", "backbone_lr", "bias_lr", "weight_decay", "clip", "lr_decay"):
-            _require(getattr(self, key) >= 0, key, f"must not be negative, not {getattr(self, key)}")
+            require(getattr(self, key) >= 0, key, f"must not be negative, not {getattr(self, key)}")
         for key in ("warmup", "warmup_start", "final_lr", "interpolate"):
-            _require(0 <= getattr(self, key) <= 1, key, f"must lie in 0..1, not {getattr(self, key)}")
+            require(0 <= getattr(self, key) <= 1, key, f"must lie in 0..1, not {getattr(self, key)}")
         for key in ("momentum", "ema"):
-            _require(
+            require(
                 0 <= getattr(self, key) < 1, key, f"must be at least 0 and below 1, not {getattr(self, key)}"
             )
-        _require(
+        require(
             0 < self.layer_decay <= 1, "layer_decay", f"must be above 0 and at most 1, not {self.layer_decay}"
         )
-        _require(self.gem_p is None or self.gem_p > 0, "gem_p", f"must be above 0, not {self.gem_p}")
-        _require(self.accumulate <= self.batch, "accumulate", f"a step has {self.batch} photos, too few")
+        require(self.gem_p is None or self.gem_p > 0, "gem_p", f"must be above 0, not {self.gem_p}")
+        require(self.accumulate <= self.batch, "accumulate", f"a step has {self.batch} photos, too few")
         if self.sampler == "id-uniform":
             parts = self.photos_each * self.accumulate
-            _require(
+            require(
                 self.batch % parts == 0,
                 "batch",
                 f"must be a multiple of photos_each times accumulate ({parts}), not {self.batch}",

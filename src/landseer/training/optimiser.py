@@ -47,12 +47,15 @@ def build_optimiser(embedder: Embedder, head: nn.Module, stage: StageOptions) ->
 
 
 def _freeze(embedder: Embedder, stage: StageOptions) -> None:
-    frozen: list[nn.Module] = [embedder.backbone] if stage.backbone_lr == 0 else []
-    frozen += [embedder.pooling, embedder.neck] if stage.neck_lr == 0 else []
-    if stage.bn == "frozen":
-        frozen += batchnorms(embedder.backbone)
+    frozen = without_rate(embedder, stage) + (batchnorms(embedder.backbone) if stage.bn == "frozen" else [])
     for module in frozen:
         module.requires_grad_(False)
+
+
+def without_rate(embedder: Embedder, stage: StageOptions) -> list[nn.Module]:
+    """The parts of *embedder* whose learning rate is 0, in which nothing may move."""
+    parts: list[nn.Module] = [embedder.backbone] if stage.backbone_lr == 0 else []
+    return parts + ([embedder.pooling, embedder.neck] if stage.neck_lr == 0 else [])
 
 
 def batchnorms(module: nn.Module) -> list[nn.Module]:

@@ -16,7 +16,7 @@ from landseer.recipe import StageOptions
 from landseer.training.average import move_towards
 from landseer.training.head import KeptHead, new_head, start_head
 from landseer.training.loader import Batch
-from landseer.training.optimiser import batchnorms, build_optimiser
+from landseer.training.optimiser import batchnorms, build_optimiser, without_rate
 from landseer.training.schedule import margin_at, set_rate
 from landseer.training.subset import Subset
 
@@ -88,9 +88,7 @@ def training_mode(state: State, stage: StageOptions) -> None:
     """Everything in training mode, but what *stage* freezes."""
     embedder = state.embedder.train()
     state.head.train()
-    # without a learning rate nothing may move, a BatchNorm's statistics included
-    frozen: list[nn.Module] = [embedder.backbone] if stage.backbone_lr == 0 else []
-    frozen += [embedder.pooling, embedder.neck] if stage.neck_lr == 0 else []
+    frozen = without_rate(embedder, stage)  # a BatchNorm's statistics included
     if stage.bn != "normal":
         frozen += batchnorms(embedder.backbone)
     for module in frozen:

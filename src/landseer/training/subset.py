@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -115,13 +115,8 @@ def hold_out(collection: Collection, options: DataOptions, *, seed: int) -> Coll
     splits = np.array(photos["split"].to_pylist(), dtype=object)
     splits[held] = "validation"
     column = photos.schema.get_field_index("split")
-    return Collection(
-        photos=photos.set_column(column, photos.schema.field(column), pa.array(list(splits), pa.string())),
-        landmarks=collection.landmarks,
-        root=collection.root,
-        truth=collection.truth,
-        fingerprint=collection.fingerprint,
-    )
+    held_out = photos.set_column(column, photos.schema.field(column), pa.array(list(splits), pa.string()))
+    return replace(collection, photos=held_out)
 
 
 def _labelled(collection: Collection, landmark_C: np.ndarray, *, continents: bool) -> Subset:
