@@ -10,7 +10,7 @@ STAMP := $(VENV)/.landseer-is-set-up
 # Test workers share two cores: one thread each.  Nowhere else is the number of threads set.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: help setup test test-all demo format docs bench results-check clean
+.PHONY: help setup test test-all soak demo format docs bench results-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,11 +27,14 @@ test: $(STAMP)  ## format, lint, types and the fast tests, in minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not soak"
 
 test-all: $(STAMP)  ## the slow tests, and a wheel in an environment without dev tools
 	$(PYTEST) -m slow
 	.ci/check-wheel
+
+soak: $(STAMP)  ## dozens of kills of everything that writes; run by hand, its output goes to docs/results.md
+	$(PYTEST) -m soak --durations 0
 
 demo: $(STAMP)  ## the main job on a mini world that the program draws itself
 	$(BIN)/landseer demo

@@ -8,7 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOM = ROOT / "src" / "landseer" / "recipe"
-OPTIONS = tuple(ROOM / name for name in ("options.py", "stage_options.py", "loss_options.py"))
+OPTIONS = tuple(
+    ROOM / name for name in ("options.py", "stage_options.py", "loss_options.py", "aspect_options.py")
+)
 PAGE = Path(__file__).with_name("recipes.md")
 TYPES = {"str": "string", "int": "whole number", "float": "number", "bool": "true or false"}
 
@@ -34,11 +36,16 @@ def page() -> str:
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in OPTIONS]
     classes = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
     sections = ["## The file itself", _table(classes["Recipe"], skip=classes)]
-    return "\n\n".join([INTRODUCTION.rstrip(), *sections, *_sections("Recipe", "", classes)]) + "\n"
+    return "\n\n".join([INTRODUCTION.rstrip(), *sections, *_sections("Recipe", "", classes, {})]) + "\n"
 
 
-def _sections(owner: str, prefix: str, classes: dict[str, ast.ClassDef]) -> list[str]:
-    """Heading, meaning and keys of every table below the class *owner*, whose own path is *prefix*."""
+def _sections(
+    owner: str, prefix: str, classes: dict[str, ast.ClassDef], described: dict[str, str]
+) -> list[str]:
+    """Heading, meaning and keys of every table below the class *owner*, whose own path is *prefix*.
+
+    Keys that were *described* already (class -> heading) are pointed at.
+    """
     found = []
     for entry in _entries(classes[owner]):
         name, kind = f"{prefix}{ast.unparse(entry.target)}", ast.unparse(entry.annotation)
@@ -46,15 +53,29 @@ def _sections(owner: str, prefix: str, classes: dict[str, ast.ClassDef]) -> list
         if options is None:
             continue
         brackets = f"[[{name}]]" if kind.startswith("tuple") else f"[{name}]"
+        own = _own_docstring(classes[owner], entry)
+        if options in described:
+            found += [f"## `{brackets}`", f"The keys of `{described[options]}`{f': {own}' if own else '.'}"]
+            continue
+        described[options] = brackets
         # the docstring starts with the section's own brackets: "``[model]``: backbone + ..."
-        meaning = _plain(ast.get_docstring(classes[options]) or "").removeprefix(f"`{brackets}`: ")
+        meaning = _plain(ast.get_docstring(classes[options]) or "").rpartition("]`: ")[2]
         found += [
             f"## `{brackets}`",
-            meaning[:1].upper() + meaning[1:],
+            meaning[:1].upper() + meaning[1:] + (f" {own[:1].upper()}{own[1:]}" if own else ""),
             _table(classes[options], skip=classes),
-            *_sections(options, f"{name}.", classes),
+            *_sections(options, f"{name}.", classes, described),
         ]
     return found
+
+
+def _own_docstring(owner: ast.ClassDef, entry: ast.AnnAssign) -> str:
+    """What stands under a field that is a section, where something does; its brackets left out."""
+    following = owner.body[owner.body.index(entry) + 1 :]
+    first = following[0] if following else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        return _plain(str(first.value.value)).rpartition("]`: ")[2]
+    return ""
 
 
 def _table(options: ast.ClassDef, *, skip: dict[str, ast.ClassDef]) -> str:

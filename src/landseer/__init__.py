@@ -40,10 +40,12 @@ _ROOM_OF = {
     "draw_mini_world": "datasets.miniworld",
     "build_embedder": "models",
     "load_embedder": "models",
+    "load_ensemble": "models",
     "save_embedder": "models",
     "train_stage": "training",
     "training_subset": "training",
     "extract": "extraction",
+    "extract_ensemble": "extraction",
     "search_exact": "search",
     "recognise_nearest": "reranking",
     "evaluate_recognition": "evaluation",
@@ -53,6 +55,7 @@ _ROOM_OF = {
     "result_table": "pipeline",
     "run_demo": "pipeline",
     "run_recipe": "pipeline",
+    "train_recipe": "pipeline",
     "write_run_page": "pipeline",
 }
 

@@ -30,6 +30,11 @@ def test_facts_are_shown_and_nothing_divides_by_zero():
     assert written(told, seconds=[0, 20])[1] == "training: 0 of 10, loss 1.23  lr 0.001"
 
 
+def test_a_time_is_shown_as_one():
+    told = [("training", 0, 10), ("training", 0, 10, {"loss": 2.0, "all_training_left_s": 3725.4})]
+    assert written(told, seconds=[0, 20])[1] == "training: 0 of 10, loss 2  all training left 1:02:05"
+
+
 def test_steps_that_count_nothing_are_one_line():
     told = [("searching", 0, 1), ("reading tables", 0, None), ("reading tables", 7, None)]
     assert written(told, seconds=[0, 1, 99]) == ["searching ...", "reading tables ..."]

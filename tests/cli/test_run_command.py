@@ -110,3 +110,12 @@ def test_unreadable_photos_change_the_exit_code(data, tmp_path):
     )
     assert found.exit_code == 3
     assert "1 photos could not be read" in found.stderr
+
+
+def test_a_stage_may_learn_from_another_collection(data, tmp_path):
+    (data / "two.toml").write_text(RECIPE.replace('name = "one"', 'name = "one"\ncollection = "old"'))
+    words = ("run", data / "two.toml", "--data", data / "C", "--out", tmp_path / "run")
+    assert "add --also old=COLLECTION" in str(invoke(*words).exception)
+    found = invoke(*words, "--also", f"old={data / 'C'}", "--json")
+    assert found.exit_code == 0, found.output
+    assert "collection old" in json.loads(found.stdout)["made_by"]

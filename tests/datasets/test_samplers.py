@@ -19,12 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landseer.datasets.samplers import (
-    ASPECT_SIZES,
     OTHER,
     POOLS,
     RATIOS,
     AspectGrouped,
-    AspectSizes,
     BatchMixture,
     ContinentAware,
     Drawn,
@@ -33,12 +31,19 @@ from landseer.datasets.samplers import (
     PhotoMixture,
     SampledPart,
     Shuffle,
+    bin_of,
     continents_in,
 )
 from landseer.datasets.samplers.base import exact_shares
+from landseer.recipe import AspectOptions
 from landseer.types import LANDMARK_SCHEMA, PHOTO_SCHEMA, Collection
 
 SEEDS = st.integers(0, 2**40)
+# two of the templates of Yokoo et al.: five bins of shapes, and three
+FIVE = AspectOptions(
+    splits=(0.67, 0.77, 1.33, 1.5), sizes=((512, 352), (512, 384), (448, 448), (384, 512), (352, 512))
+)
+THREE = AspectOptions(splits=(0.77, 1.33), sizes=((512, 384), (448, 448), (384, 512)))
 
 
 def whole(sampler, *, seed=0, epoch=0, start=0):
@@ -96,10 +101,10 @@ def continent_awares(draw):
 @st.composite
 def aspects(draw):
     rng = np.random.default_rng(draw(SEEDS))
-    sizes = ASPECT_SIZES[draw(st.sampled_from(sorted(ASPECT_SIZES)))]
+    options = draw(st.sampled_from([FIVE, THREE]))
     ratio_N = np.exp(rng.normal(scale=0.4, size=draw(st.integers(1, 60))))
-    largest = max(Counter(sizes.bin_of(ratio_N).tolist()).values())
-    return AspectGrouped(ratio_N=ratio_N, sizes=sizes, batch=draw(st.integers(1, largest)))
+    largest = max(Counter(bin_of(options, ratio_N).tolist()).values())
+    return AspectGrouped(ratio_N=ratio_N, aspects=options, batch=draw(st.integers(1, largest)))
 
 
 @st.composite
@@ -192,7 +197,7 @@ def smallest_cut(sampler):
         Shuffle(num_photos=500, batch=20),
         IdUniform(landmark_N=np.arange(500) % 50, landmarks=10, photos=2),
         ContinentAware(**continents(**EVERYWHERE), length=500, batch=20),
-        AspectGrouped(ratio_N=np.linspace(0.5, 2, 500), sizes=ASPECT_SIZES["S2"], batch=20),
+        AspectGrouped(ratio_N=np.linspace(0.5, 2, 500), aspects=FIVE, batch=20),
         PhotoMixture(parts=(Part(position_N=np.arange(500), probability=1.0),), batch=20, epoch_batches=25),
         BatchMixture(
             parts=(
@@ -217,7 +222,7 @@ def one_of_each():
     id_uniform = IdUniform(landmark_N=np.arange(64) % 9, landmarks=4, photos=3)
     aspect_grouped = AspectGrouped(
         ratio_N=1 + np.arange(64) % 5 / 4,
-        sizes=AspectSizes(splits=(1.4,), sizes_px=((8, 8), (8, 16))),
+        aspects=AspectOptions(splits=(1.4,), sizes=((16, 16), (16, 32))),
         batch=8,
     )
     parts = (np.arange(64), np.arange(32))
@@ -519,14 +524,14 @@ def test_the_continent_of_a_photo_is_that_of_its_country():
 
 @given(aspects(), SEEDS, st.integers(0, 20))
 def test_a_batch_holds_one_bin_and_no_photo_comes_twice(sampler, seed, epoch):
-    bins = [sum(ratio >= split for split in sampler.sizes.splits) for ratio in sampler.ratio_N]
+    bins = [sum(ratio >= split for split in sampler.aspects.splits) for ratio in sampler.ratio_N]
     batches = whole(sampler, seed=seed, epoch=epoch)
     seen = Counter(flat(batches))
     assert set(seen.values()) == {1}
     for batch in batches:
         assert len(batch) == sampler.batch
         assert len({bins[position] for position in batch}) == 1
-        assert sampler.size_of(np.array(batch)) == sampler.sizes.sizes_px[bins[batch[0]]]
+        assert sampler.size_of(np.array(batch)) == sampler.aspects.sizes[bins[batch[0]]]
     # all but an uneven rest of each bin is there
     there = Counter(bins[position] for position in seen)
     assert all(there[b] == num // sampler.batch * sampler.batch for b, num in Counter(bins).items())
@@ -534,7 +539,7 @@ def test_a_batch_holds_one_bin_and_no_photo_comes_twice(sampler, seed, epoch):
 
 
 def test_an_uneven_rest_changes_and_bins_are_mixed():
-    sampler = AspectGrouped(ratio_N=np.repeat([0.5, 1.0, 1.2], 11), sizes=ASPECT_SIZES["S"], batch=5)
+    sampler = AspectGrouped(ratio_N=np.repeat([0.5, 1.0, 1.2], 11), aspects=THREE, batch=5)
     seen, first_bins = Counter(), Counter()
     for epoch in range(60):
         batches = whole(sampler, epoch=epoch)
@@ -547,25 +552,15 @@ def test_an_uneven_rest_changes_and_bins_are_mixed():
 
 def test_photos_of_usual_cameras_fall_into_their_bins():
     ratios = np.array([2 / 3, 0.67, 3 / 4, 0.77, 1.0, 1.33, 4 / 3, 1.5, 16 / 9])
-    assert ASPECT_SIZES["S2"].bin_of(ratios).tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4]
-    assert ASPECT_SIZES["S"].bin_of(ratios).tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2]
+    assert bin_of(FIVE, ratios).tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert bin_of(THREE, ratios).tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2]
 
 
-def test_the_size_tables_have_the_shape_of_their_bins():
-    assert sorted(ASPECT_SIZES) == ["L", "L2", "M", "M2", "S", "S2", "SM2", "SS", "SS2"]
-    for name, sizes in ASPECT_SIZES.items():
-        assert sizes.splits == ((0.67, 0.77, 1.33, 1.5) if name.endswith("2") else (0.77, 1.33))
-        # a portrait bin is its landscape bin turned, and the middle one is square
-        assert [size[::-1] for size in sizes.sizes_px] == list(reversed(sizes.sizes_px))
-        shapes = [height / width for width, height in sizes.sizes_px]
-        assert shapes == sorted(set(shapes)) and shapes[len(shapes) // 2] == 1
-        # an input has about the shape of the photos of its bin
-        edges = (0, *sizes.splits, np.inf)
-        for low, shape, high in zip(edges, shapes, edges[1:], strict=False):
-            assert 0.9 * low < shape < 1.1 * high
-    areas = [sum(w * h for w, h in ASPECT_SIZES[name].sizes_px) for name in ("SS2", "S2", "SM2", "M2", "L2")]
-    assert areas == sorted(set(areas))
-    assert ASPECT_SIZES["SM2"].sizes_px == ((736, 512), (704, 544), (608, 608), (544, 704), (512, 736))
+def test_without_splits_there_is_one_bin():
+    one = AspectOptions(sizes=((64, 48),))
+    assert bin_of(one, np.array([0.1, 1.0, 9.0])).tolist() == [0, 0, 0]
+    assert bin_of(AspectOptions(), np.array([0.5])).dtype == np.int64
+    assert AspectGrouped(ratio_N=np.ones(3), aspects=one, batch=2).size_of(np.arange(3)) == (64, 48)
 
 
 # Mixtures
@@ -683,7 +678,6 @@ def test_a_mixture_of_mixtures_is_a_sampler():
 
 
 ONE_CONTINENT = continents(Asia=(2, 2))
-SIZES = ASPECT_SIZES["S"]
 
 
 @pytest.mark.parametrize(
@@ -749,22 +743,26 @@ SIZES = ASPECT_SIZES["S"]
             "clean_N: must have one bool for each of 1 photos, not int64",
         ),
         (
-            lambda: AspectGrouped(ratio_N=np.array([1.0, 0.5]), sizes=SIZES, batch=2),
+            lambda: AspectGrouped(ratio_N=np.array([1.0, 0.5]), aspects=THREE, batch=2),
             "batch: no bin of shapes has 2 photos; the largest has 1",
         ),
         (
-            lambda: AspectGrouped(ratio_N=np.array([1.0, 0.0]), sizes=SIZES, batch=1),
+            lambda: AspectGrouped(ratio_N=np.array([1.0, 0.0]), aspects=THREE, batch=1),
             "ratio_N: height / width must be above 0",
         ),
-        (lambda: AspectGrouped(ratio_N=np.array([np.nan]), sizes=SIZES, batch=1), "ratio_N: height / width"),
-        (lambda: AspectGrouped(ratio_N=np.array([1.0]), sizes=SIZES, batch=0), "batch: must be at least 1"),
         (
-            lambda: AspectGrouped(ratio_N=np.array([1.0, 0.5]), sizes=SIZES, batch=1).size_of(np.arange(2)),
+            lambda: AspectGrouped(ratio_N=np.array([np.nan]), aspects=THREE, batch=1),
+            "ratio_N: height / width",
+        ),
+        (lambda: AspectGrouped(ratio_N=np.array([1.0]), aspects=THREE, batch=0), "batch: must be at least 1"),
+        (
+            lambda: AspectGrouped(ratio_N=np.array([1.0, 0.5]), aspects=THREE, batch=1).size_of(np.arange(2)),
             "the photos lie in 2 bins",
         ),
-        (lambda: AspectSizes(splits=(1.0,), sizes_px=((9, 9),)), "1 splits make 2 bins, not 1"),
-        (lambda: AspectSizes(splits=(1.0, 0.5), sizes_px=((9, 9),) * 3), "splits: must be above 0 and rise"),
-        (lambda: AspectSizes(splits=(), sizes_px=((9, 0),)), "a side is at least 1 pixel"),
+        (
+            lambda: AspectGrouped(ratio_N=np.array([1.0]), aspects=AspectOptions(), batch=1),
+            "aspects: no sizes are said",
+        ),
         (lambda: Part(position_N=np.arange(3), probability=0.0), "leave out a part with none"),
         (lambda: Part(position_N=np.array([-1]), probability=0.5), "positions are whole numbers from 0"),
         (lambda: Part(position_N=np.array([0.5]), probability=0.5), "positions are whole numbers from 0"),
@@ -797,10 +795,13 @@ def test_what_cannot_be_is_refused(make, message):
 
 def test_the_document_tells_the_truth():
     page = (Path(__file__).parents[2] / "docs" / "samplers.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    program, shapes = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     names: dict = {}
     exec(program, names)
     assert len(names["positions"]) == 32 and names["sampler"].num_batches() == 15
+    exec(shapes, names)
+    grouped = names["sampler"]
+    assert grouped.aspects == THREE and grouped.num_batches() == 4 + 9 + 11, "of 90, 187 and 223 photos"
     table = {
         cells[0]: cells[1:]
         for cells in (

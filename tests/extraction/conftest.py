@@ -14,6 +14,9 @@ from torch import nn
 
 from landseer.types import LANDMARK_SCHEMA, PHOTO_SCHEMA, Collection
 
+REFUSED = 17
+"""Side of the one square that the small embedder pretends it cannot take."""
+
 
 class SmallEmbedder(nn.Module):
     """Two convolutions, average pooling, unit rows: the interface of ``landseer.models.Embedder``."""
@@ -33,22 +36,52 @@ class SmallEmbedder(nn.Module):
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
         return nn.functional.normalize(self.layers(photos).mean(dim=(2, 3)))
 
+    def require_size(self, size: int | tuple[int, int], where: str) -> None:
+        if size == REFUSED or size == (REFUSED, REFUSED):
+            raise ValueError(f"{where}: not {size}")
+
+    def scaled_size(self, size: tuple[int, int], scale: float, multiple: int = 0) -> tuple[int, int]:
+        width, height = (int(side * scale) // max(1, multiple) * max(1, multiple) for side in size)
+        self.require_size((width, height), "scales")
+        return width, height
+
     @torch.inference_mode()
-    def describe(self, photos: np.ndarray, *, scales: tuple[float, ...] = (1.0,)) -> np.ndarray:
+    def describe(
+        self,
+        photos: np.ndarray,
+        *,
+        scales: tuple[float, ...] = (1.0,),
+        scale_average: str = "unit",
+        scale_multiple: int = 0,
+    ) -> np.ndarray:
         pixels = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 127.5 - 1
-        rows = [self(nn.functional.interpolate(pixels, scale_factor=scale)) for scale in scales]
+        see = self if scale_average == "unit" else lambda seen: self.layers(seen).mean(dim=(2, 3))
+        rows = []
+        for scale in scales:
+            width, height = self.scaled_size((photos.shape[2], photos.shape[1]), scale, scale_multiple)
+            rows.append(see(nn.functional.interpolate(pixels, size=(height, width))))
         return nn.functional.normalize(torch.stack(rows).mean(dim=0)).numpy()
 
 
-def draw_photos(root: Path, num: int, *, unreadable: tuple[int, ...] = ()) -> Collection:
-    """*num* noise photos below *root* (made where absent); those at *unreadable* are no pictures."""
+def draw_photos(
+    root: Path,
+    num: int,
+    *,
+    unreadable: tuple[int, ...] = (),
+    shapes: tuple[tuple[int, int], ...] = ((28, 20),),
+) -> Collection:
+    """*num* noise photos below *root* (made where absent); those at *unreadable* are no pictures.
+
+    *shapes* are their (width, height), one after the other and again from the first.
+    """
     root.mkdir(parents=True, exist_ok=True)
     names = [f"{number:04d}.png" for number in range(num)]
     for number, name in enumerate(names):
         if number in unreadable:
             (root / name).write_bytes(b"this is not a picture")
         elif not (root / name).exists():
-            pixels = np.random.default_rng(number).integers(0, 256, (20, 28, 3), dtype=np.uint8)
+            width, height = shapes[number % len(shapes)]
+            pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / name)
     columns = {
         "id": [f"photo-{number}" for number in range(num)],
@@ -78,8 +111,10 @@ def embedder() -> SmallEmbedder:
 
 @pytest.fixture
 def draw(tmp_path: Path):
-    """``draw(num, unreadable=())`` draws photos and gives their collection."""
-    return lambda num, unreadable=(): draw_photos(tmp_path / "photos", num, unreadable=unreadable)
+    """``draw(num, unreadable=(), shapes=...)`` draws photos and gives their collection."""
+    return lambda num, unreadable=(), **more: draw_photos(
+        tmp_path / "photos", num, unreadable=unreadable, **more
+    )
 
 
 @pytest.fixture

@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landseer.extraction import extract
-from landseer.photos import UnreadablePhoto, load_square
-from landseer.recipe import DescriptorOptions
+from landseer.extraction import extract, plan_of
+from landseer.photos import UnreadablePhoto, load_sized, load_square
+from landseer.recipe import AspectOptions, DescriptorOptions
 from landseer.storage import load_descriptors, open_artifact
 from landseer.types import Collection
 
 OPTIONS = DescriptorOptions(size=16, batch=4)
+SIZES = ((24, 16), (20, 20), (16, 24))
+ASPECTS = DescriptorOptions(aspects=AspectOptions(splits=(0.8, 1.25), sizes=SIZES), batch=4)
+SHAPES = ((28, 20), (20, 28), (24, 24), (20, 25), (25, 20), (40, 20))
+"""Wide, tall, square, on the upper split and so tall, on the lower split and so square, wide."""
+BINS = (0, 2, 1, 2, 1, 0)
 
 
 def slow_oracle(embedder, collection: Collection, options: DescriptorOptions) -> np.ndarray:
@@ -59,6 +64,147 @@ def interrupted(embedder, collection: Collection, out: Path, *, photos: int, **s
     assert not out.exists()
 
 
+def grouped_oracle(embedder, collection: Collection) -> np.ndarray:
+    """Batch by batch, and in each the photos of one bin together; all can be read."""
+    embedder.eval()
+    row_of = {}
+    for start in range(0, len(collection), ASPECTS.batch):
+        batch = range(start, min(start + ASPECTS.batch, len(collection)))
+        for number, size in enumerate(SIZES):
+            group = [position for position in batch if BINS[position % len(BINS)] == number]
+            if group:
+                photos = [load_sized(collection.root, collection.paths[position], size) for position in group]
+                row_of.update(zip(group, embedder.describe(np.stack(photos)), strict=True))
+    return np.stack([row_of[position] for position in range(len(collection))])
+
+
+@pytest.mark.parametrize("commit_every", [4, 1000])
+def test_every_photo_is_described_at_the_size_of_its_shape(
+    embedder, draw, tmp_path, one_thread, commit_every
+):
+    collection = draw(21, shapes=SHAPES)
+    seen, describe = [], embedder.describe
+    embedder.describe = lambda pixels, **more: seen.append(pixels.shape) or describe(pixels, **more)
+    found = extract(
+        embedder, collection, tmp_path / "d", options=ASPECTS, commit_every=commit_every, workers=1
+    )
+    embedder.describe = describe
+    assert found.ids == collection.ids
+    assert np.array_equal(found.rows_ND, grouped_oracle(embedder, collection))
+    # the first four: one wide, one square, two tall; no batch is mixed or larger than asked for
+    assert seen[:3] == [(1, 16, 24, 3), (1, 20, 20, 3), (2, 24, 16, 3)]
+    assert sum(shape[0] for shape in seen) == 21
+    alone = [
+        embedder.describe(load_sized(collection.root, path, SIZES[BINS[number % 6]])[None])[0]
+        for number, path in enumerate(collection.paths)
+    ]
+    assert found.rows_ND == pytest.approx(np.stack(alone), abs=1e-5)
+    squashed = embedder.describe(load_square(collection.root, collection.paths[0], 20)[None])[0]
+    assert np.abs(found.rows_ND[0] - squashed).max() > 1e-3, "the size matters to this embedder"
+
+
+def test_with_shapes_a_broken_photo_keeps_its_place_where_it_has_a_shape(
+    embedder, draw, tmp_path, one_thread
+):
+    whole = extract(embedder, draw(12, shapes=SHAPES), tmp_path / "whole", options=ASPECTS)
+    cut = tmp_path / "photos" / "0001.png"
+    cut.write_bytes(cut.read_bytes()[:300])  # its header tells that it is tall
+    seen, describe = [], embedder.describe
+    embedder.describe = lambda pixels, **more: seen.append(pixels.shape) or describe(pixels, **more)
+    collection = draw(12, unreadable=(7, 8, 9, 10, 11), shapes=SHAPES)
+    found = extract(embedder, collection, tmp_path / "d", options=ASPECTS, workers=1)
+    assert seen[:3] == [(1, 16, 24, 3), (1, 20, 20, 3), (2, 24, 16, 3)]
+    assert sum(shape[0] for shape in seen) == 7, "what has no shape has no place"
+    left = [0, 2, 3, 4, 5, 6]
+    assert found.ids == tuple(f"photo-{number}" for number in left)
+    assert np.array_equal(found.rows_ND[:3], np.asarray(whole.rows_ND)[[0, 2, 3]])
+    assert found.rows_ND == pytest.approx(np.asarray(whole.rows_ND)[left], abs=1e-5)
+    assert found.unreadable["photo-1"] == "truncated" and found.unreadable["photo-7"] == "not an image"
+    assert len(found.unreadable) == 6
+
+
+def test_scales_and_their_rules_reach_the_embedder(embedder, draw, tmp_path, one_thread):
+    options = dataclasses.replace(
+        OPTIONS, size=20, scales=(1.0, 0.8), scale_average="raw", scale_multiple=3, batch=9
+    )
+    collection = draw(9)
+    found = extract(embedder, collection, tmp_path / "d", options=options)
+    pixels = np.stack([load_square(collection.root, path, 20) for path in collection.paths])
+    wanted = embedder.describe(pixels, scales=(1.0, 0.8), scale_average="raw", scale_multiple=3)
+    assert np.array_equal(found.rows_ND, wanted)
+    for less in ({"scale_average": "unit"}, {"scale_multiple": 0}):
+        rules = {"scale_average": "raw", "scale_multiple": 3, **less}
+        assert not np.array_equal(wanted, embedder.describe(pixels, scales=(1.0, 0.8), **rules))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (DescriptorOptions(size=17), r"descriptors\.size: not 17"),
+        (DescriptorOptions(size=34, scales=(1.0, 0.5)), r"scales: not \(17, 17\)"),
+        (
+            DescriptorOptions(aspects=AspectOptions(splits=(1.0,), sizes=((24, 16), (17, 17)))),
+            r"descriptors\.aspects\.sizes\[1\]: not \(17, 17\)",
+        ),
+        (
+            DescriptorOptions(aspects=AspectOptions(sizes=((34, 34),)), scales=(1.0, 0.5)),
+            r"scales: not \(17, 17\)",
+        ),
+    ],
+)
+def test_a_size_the_backbone_cannot_take_is_refused_before_anything_is_written(
+    embedder, draw, tmp_path, options, said
+):
+    with pytest.raises(ValueError, match=said):
+        extract(embedder, draw(2), tmp_path / "d", options=options)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["photos"]
+
+
+def test_every_option_that_a_row_depends_on_is_in_the_plan(embedder, draw):
+    """A new option must be weighed for the plan; then it joins this list."""
+    import torch
+
+    collection, cpu = draw(2), torch.device("cpu")
+    changes = {
+        "size": 20,
+        "scales": (1.0, 2.0),
+        "scale_average": "raw",
+        "scale_multiple": 4,
+        "aspects": AspectOptions(sizes=((24, 16),)),
+        "batch": 5,
+        "dtype": "float16",
+    }
+    known = {*changes, "renormalise"}
+    assert {field.name for field in dataclasses.fields(DescriptorOptions)} == known
+    plans = [plan_of(embedder, collection, OPTIONS, cpu)]
+    for change in changes.items():
+        plans.append(plan_of(embedder, collection, dataclasses.replace(OPTIONS, **dict([change])), cpu))
+    other_splits = dataclasses.replace(ASPECTS, aspects=AspectOptions(splits=(0.8, 1.3), sizes=SIZES))
+    plans += [plan_of(embedder, collection, options, cpu) for options in (ASPECTS, other_splits)]
+    assert len({plan.fingerprint() for plan in plans}) == len(plans)
+    assert all(json.loads(json.dumps(plan.settings)) == plan.settings for plan in plans), (
+        "as a reader finds it"
+    )
+    one = dataclasses.replace(OPTIONS, renormalise=False)
+    assert plan_of(embedder, collection, one, cpu) == plans[0], "of one model nothing is concatenated"
+
+
+def test_with_shapes_a_stopped_extraction_goes_on_and_other_sizes_are_refused(
+    embedder, draw, tmp_path, content_of
+):
+    collection = draw(30, shapes=SHAPES, unreadable=(9,))
+    whole, out = tmp_path / "whole", tmp_path / "d"
+    extract(embedder, collection, whole, options=ASPECTS, workers=3)
+    interrupted(embedder, collection, out, photos=12, options=ASPECTS)
+    other = dataclasses.replace(ASPECTS, aspects=AspectOptions(splits=(0.8, 1.25), sizes=SIZES[::-1]))
+    with pytest.raises(ValueError, match=r"unfinished.*\(size: .*choose another --out"):
+        extract(embedder, collection, out, options=other)
+    with pytest.raises(ValueError, match=r"unfinished.*\(preprocessing: .*shapes.* there, .*square.* here"):
+        extract(embedder, collection, out, options=OPTIONS)
+    extract(embedder, collection, out, options=ASPECTS)
+    assert content_of(whole) == content_of(out)
+
+
 @pytest.mark.parametrize("num", [1, 3, 4, 5, 21])
 @pytest.mark.parametrize("commit_every", [1, 8, 1000])
 def test_rows_are_those_of_the_slow_oracle_in_order(embedder, draw, tmp_path, one_thread, num, commit_every):
@@ -74,7 +220,7 @@ def test_an_unreadable_photo_is_listed_and_changes_no_other_row(embedder, draw, 
     whole = extract(embedder, draw(11), tmp_path / "whole", options=OPTIONS)
     collection = draw(11, unreadable=(0, 5, 8, 9, 10))  # of the last batch nothing is left
     shapes, describe = [], embedder.describe
-    embedder.describe = lambda pixels, scales: shapes.append(pixels.shape) or describe(pixels, scales=scales)
+    embedder.describe = lambda pixels, **more: shapes.append(pixels.shape) or describe(pixels, **more)
     found = extract(embedder, collection, tmp_path / "d", options=OPTIONS, commit_every=4)
     left = [1, 2, 3, 4, 6, 7]
     assert shapes == [(4, 16, 16, 3)] * 2, "an unreadable photo keeps its place in the batch"
@@ -249,7 +395,7 @@ def test_a_damaged_block_is_made_again_and_only_it(embedder, draw, tmp_path, har
     read = []
     module = extract.__globals__
     monkeypatch.setitem(
-        module, "load_square", lambda root, path, size: read.append(path) or load_square(root, path, size)
+        module, "load_sized", lambda root, path, size: read.append(path) or load_sized(root, path, size)
     )
     seen = []
     extract(embedder, draw(30), out, options=OPTIONS, progress=lambda done, total: seen.append((done, total)))
@@ -333,9 +479,7 @@ def test_memory_is_bounded_by_workers_not_by_photos(embedder, draw, tmp_path, mo
 
     monkeypatch.setitem(module, "np", Numpy())
     describe = embedder.describe
-    monkeypatch.setattr(
-        embedder, "describe", lambda pixels, scales: describe(np.asarray(pixels), scales=scales)
-    )
+    monkeypatch.setattr(embedder, "describe", lambda pixels, **more: describe(np.asarray(pixels), **more))
     extract(embedder, draw(120), tmp_path / "d", options=OPTIONS, workers=3, commit_every=40)
     assert 1 <= most[0] <= 3, "a worker holds one batch of photos at a time"
 
@@ -372,10 +516,10 @@ def test_an_error_in_a_worker_stops_the_run_and_keeps_the_blocks(embedder, draw,
     def failing(root, path, size):
         if path == "0021.png":
             raise RuntimeError("the disk is gone")
-        return load_square(root, path, size)
+        return load_sized(root, path, size)
 
     with monkeypatch.context() as patch:
-        patch.setitem(module, "load_square", failing)
+        patch.setitem(module, "load_sized", failing)
         with pytest.raises(RuntimeError, match="the disk is gone"):
             extract(embedder, draw(30), tmp_path / "d", options=OPTIONS, workers=1, commit_every=8)
     assert len(list(work_folder(tmp_path / "d").glob("*.block"))) == 2

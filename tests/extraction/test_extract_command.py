@@ -17,7 +17,7 @@ def place(draw, tmp_path, embedder, monkeypatch) -> Path:
     import landseer.pipeline.model
 
     save_collection(draw(9), tmp_path / "collection", made_by={})
-    monkeypatch.setattr(landseer.pipeline.model, "load_embedder", lambda path: embedder)
+    monkeypatch.setattr(landseer.pipeline.model, "load_model", lambda path: (embedder, DescriptorOptions()))
     return tmp_path
 
 
@@ -138,3 +138,41 @@ def test_a_real_model_folder_is_described_by(draw, tmp_path, one_thread):
     found = load_descriptors(tmp_path / "d")
     assert found.ids == collection.ids
     assert np.array_equal(found.rows_ND, embedder.describe(pixels))
+
+
+def test_an_ensemble_folder_is_described_by_its_members(draw, tmp_path, one_thread):
+    from landseer.models import Ensemble, Member, build_embedder, save_ensemble
+
+    small = ModelOptions(backbone="mobilenetv3_small_050", weights="none", pooling="gem")
+    members = tuple(
+        Member(
+            name=f"m{seed}",
+            weight=1.0 + seed,
+            embedder=build_embedder(small, seed=seed),
+            descriptors=DescriptorOptions(size=32 + 32 * seed),
+        )
+        for seed in range(2)
+    )
+    save_ensemble(Ensemble(members=members), tmp_path / "model", made_by={})
+    save_collection(draw(5), tmp_path / "collection", made_by={})
+    words = ["extract", str(tmp_path / "model"), "--data", str(tmp_path / "collection")]
+    refused = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "d"), "--size", "32"])
+    assert "is an ensemble" in str(refused.exception)
+    assert "leave out --size" in str(refused.exception)
+    result = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "d")])
+    assert result.exit_code == 0, result.output
+    assert load_descriptors(tmp_path / "d").dim == 2 * members[0].embedder.dim
+
+
+def test_a_size_that_would_not_be_looked_at_is_refused(draw, tmp_path):
+    from landseer.models import build_embedder, save_embedder
+    from landseer.recipe import AspectOptions
+
+    made = build_embedder(ModelOptions(backbone="test_resnet", weights="none", pooling="gap"))
+    preset = DescriptorOptions(aspects=AspectOptions(splits=(1.0,), sizes=((64, 32), (32, 64))))
+    save_embedder(made, tmp_path / "model", made_by={}, descriptors=preset)
+    save_collection(draw(2), tmp_path / "collection", made_by={})
+    words = ["extract", str(tmp_path / "model"), "--data", str(tmp_path / "collection"), "--size", "32"]
+    result = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "d")])
+    assert "--size" in str(result.exception)
+    assert "by their shape" in str(result.exception)

@@ -19,10 +19,25 @@ SCRIPT = Path(__file__).with_name("kill_target.py")
 def launch():
     """Starts an extraction in a process of its own; a fork server has torch imported already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "landseer.extraction"])
+    context.set_forkserver_preload(["torch", "landseer.extraction", "landseer.models"])
 
-    def start(photos: Path, out: Path, *, die_at: int = 0, pause_s: float = 0.0, steps: Path | None = None):
-        values = {"PHOTOS": photos, "OUT": out, "DIE_AT": die_at, "PAUSE_S": pause_s, "STEPS": steps}
+    def start(
+        photos: Path,
+        out: Path,
+        *,
+        kind: str = "square",
+        die_at: int = 0,
+        pause_s: float = 0.0,
+        steps: Path | None = None,
+    ):
+        values = {
+            "KIND": kind,
+            "PHOTOS": photos,
+            "OUT": out,
+            "DIE_AT": die_at,
+            "PAUSE_S": pause_s,
+            "STEPS": steps,
+        }
         process = context.Process(target=runpy.run_path, args=(str(SCRIPT), values, "__kill_target__"))
         process.start()
         return process
@@ -33,24 +48,27 @@ def launch():
 @pytest.fixture(scope="module")
 def undisturbed(launch, tmp_path_factory):
     """(photos folder, content of the artifact, number of steps) of a run that nobody kills."""
-    place = tmp_path_factory.mktemp("undisturbed")
-    process = launch(place / "photos", place / "out", steps=place / "steps")
+    return left_alone(launch, tmp_path_factory.mktemp("undisturbed"), "square")
+
+
+def left_alone(launch, place: Path, kind: str) -> tuple[Path, dict[str, bytes], int]:
+    process = launch(place / "photos", place / "out", kind=kind, steps=place / "steps")
     process.join()
     assert process.exitcode == 0
     content = {file.name: file.read_bytes() for file in (place / "out").iterdir()}
     return place / "photos", content, int((place / "steps").read_text())
 
 
-def finish(launch, photos: Path, out: Path) -> dict[str, bytes]:
-    process = launch(photos, out)
+def finish(launch, photos: Path, out: Path, *, kind: str = "square") -> dict[str, bytes]:
+    process = launch(photos, out, kind=kind)
     process.join()
     assert process.exitcode == 0
     assert sorted(entry.name for entry in out.parent.iterdir()) == ["out"], "nothing else is left beside it"
     return {file.name: file.read_bytes() for file in out.iterdir()}
 
 
-def kill_at_step(launch, photos: Path, out: Path, step: int) -> None:
-    process = launch(photos, out, die_at=step)
+def kill_at_step(launch, photos: Path, out: Path, step: int, *, kind: str = "square") -> None:
+    process = launch(photos, out, kind=kind, die_at=step)
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert not out.exists() or (out / "manifest.json").exists(), "a half artifact has appeared"
@@ -77,6 +95,26 @@ def test_killed_at_chosen_steps_one_after_the_other(launch, undisturbed, tmp_pat
     for step in (1, 4, 6, 9, 11):
         kill_at_step(launch, photos, out, step)
     assert finish(launch, photos, out) == content
+
+
+@pytest.mark.parametrize(("kind", "shares"), [("aspects", (0.5,)), ("ensemble", (0.3, 0.6, 0.96))])
+def test_groups_of_shapes_and_ensembles_are_continued_to_the_same_bytes(launch, tmp_path, kind, shares):
+    photos, content, num_steps = left_alone(launch, tmp_path / "whole", kind)
+    out = tmp_path / "there" / "out"
+    done = 0
+    for share in shares:  # each restart has what is left to do
+        kill_at_step(launch, photos, out, max(1, round(num_steps * share) - done), kind=kind)
+        done = round(num_steps * share)
+    assert finish(launch, photos, out, kind=kind) == content
+
+
+@pytest.mark.slow
+def test_an_ensemble_killed_at_every_step(launch, tmp_path):
+    photos, content, num_steps = left_alone(launch, tmp_path / "whole", "ensemble")
+    for step in range(1, num_steps + 1):
+        out = tmp_path / str(step) / "out"
+        kill_at_step(launch, photos, out, step, kind="ensemble")
+        assert finish(launch, photos, out, kind="ensemble") == content, f"killed before {step} of {num_steps}"
 
 
 @pytest.mark.parametrize("share", [0.55, 0.7, 0.85, 1.0])

@@ -68,3 +68,7 @@ def test_no_gradient_flows_through_the_scale():
     before = cosines.detach().clone()
     assert not dynamic_scale(cosines, torch.tensor([0, 1, 2]), 5.0).requires_grad
     assert torch.equal(cosines, before)
+
+
+def test_without_a_photo_the_scale_stays():
+    assert dynamic_scale(torch.empty(0, 5), torch.empty(0, dtype=torch.int64), 12.5) == 12.5

@@ -109,6 +109,17 @@ def test_rows_start_xavier_uniform():
     assert torch.equal(make_head(kind="softmax").bias, torch.zeros(LANDMARKS, dtype=torch.float64))
 
 
+@pytest.mark.parametrize(("landmarks", "subcentres"), [(5, 1), (8192, 1), (8193, 1), (6000, 3)])
+def test_rows_start_as_torch_would_have_them(landmarks, subcentres):
+    """They are drawn block by block."""
+    options = LossOptions(subcentres=subcentres)
+    torch.manual_seed(7)
+    head, after = MarginHead(3, landmarks, options=options), torch.rand(2)
+    torch.manual_seed(7)
+    assert torch.equal(head.rows, torch.nn.init.xavier_uniform_(torch.empty(landmarks * subcentres, 3)))
+    assert torch.equal(torch.rand(2), after)
+
+
 def test_the_nearest_subcentre_counts_and_alone_learns():
     head = make_head(dim=2, landmarks=2, subcentres=2, kind="arcface", margin=0.1)
     rows = [[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0], [0.0, -1.0]]
@@ -287,6 +298,80 @@ def test_the_sum_is_divided_by_photos_not_by_weights():
     head, descriptors = make_head(), make_descriptors()
     doubled = head(descriptors, ROWS, weight_N=torch.full((PHOTOS,), 2.0))
     assert doubled.item() == pytest.approx(2 * head(descriptors, ROWS).item())
+
+
+SAMPLED = {"scale": 9.0, "kind": "arcface", "margin": 0.2, "subcentres": 2}
+
+
+def step_of(head, descriptors, seed):
+    """Loss, gradients, and the landmarks that took part."""
+    torch.manual_seed(seed)
+    leaf = descriptors.clone().requires_grad_()
+    head.zero_grad()
+    loss = head(leaf, ROWS)
+    loss.backward()
+    grad = head.rows.grad.clone()
+    return (
+        loss.item(),
+        leaf.grad,
+        grad,
+        grad.unflatten(0, (head.num_landmarks, -1)).flatten(1).any(dim=1).nonzero()[:, 0],
+    )
+
+
+@pytest.mark.parametrize("options", [SAMPLED, {"kind": "softmax"}, {"scale": 9.0}])
+def test_a_step_compares_with_the_drawn_landmarks_and_the_photos_own(options):
+    head, descriptors = make_head(landmarks=50, negatives=0.2, **options), make_descriptors()
+    if head.bias is not None:
+        torch.nn.init.uniform_(head.bias)
+    loss, descriptors_grad, grad, kept = step_of(head, descriptors, 3)
+    assert {0, 1, 2, 3} <= set(kept.tolist())
+    assert len(kept) == 4 + 9  # a fifth of 46
+    small = make_head(landmarks=13, **options)
+    small.rows.data = head.rows.data.unflatten(0, (50, -1))[kept].flatten(0, 1)
+    if head.bias is not None:
+        small.bias.data = head.bias.data[kept]
+        assert head.bias.grad.nonzero()[:, 0].tolist() == kept.tolist()
+    expected = step_of(small, descriptors, 3)  # the photos' own are the first four in both
+    assert loss == pytest.approx(expected[0])
+    torch.testing.assert_close(descriptors_grad, expected[1])
+    torch.testing.assert_close(grad.unflatten(0, (50, -1))[kept].flatten(0, 1), expected[2])
+
+
+def test_draws_follow_the_random_state_and_are_fair():
+    head, descriptors = make_head(landmarks=50, negatives=0.2), make_descriptors()
+    drawn = [frozenset(step_of(head, descriptors, seed)[3].tolist()) for seed in range(300)]
+    assert frozenset(step_of(head, descriptors, 1)[3].tolist()) == drawn[1]
+    assert len(set(drawn)) > 290
+    often = torch.tensor([[landmark in one for one in drawn] for landmark in range(4, 50)]).sum(dim=1)
+    assert often.sum() == 9 * 300
+    assert 25 < often.min() < often.max() < 105  # 58.7 of 300, give or take 6.9
+
+
+def test_two_steps_draw_two_samples():
+    head, descriptors = make_head(landmarks=50, negatives=0.2), make_descriptors()
+    torch.manual_seed(0)
+    assert head(descriptors, ROWS) != head(descriptors, ROWS)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_at_least_one_other_landmark_is_drawn_where_there_is_one(share):
+    for landmarks in (4, 5):
+        assert (
+            len(step_of(make_head(landmarks=landmarks, negatives=share), make_descriptors(), 0)[3])
+            == landmarks
+        )
+
+
+def test_only_training_draws_and_only_where_it_is_asked_for():
+    descriptors, whole = make_descriptors(), make_head(landmarks=50)
+    before = torch.get_rng_state()
+    sampled = make_head(landmarks=50, negatives=0.2)
+    assert sampled.validation_loss(descriptors, ROWS) == whole.validation_loss(descriptors, ROWS)
+    assert sampled.eval()(descriptors, ROWS) == whole(descriptors, ROWS)
+    assert sampled.fixed_scale == whole.fixed_scale
+    assert torch.equal(torch.get_rng_state(), before)
+    assert sampled.train()(descriptors, ROWS) < whole(descriptors, ROWS)
 
 
 def test_what_does_not_fit_is_refused():

@@ -149,12 +149,14 @@ def test_a_name_like_no_other_is_refused_too():
 def test_an_option_the_architecture_does_not_take_is_refused():
     with pytest.raises(ValueError, match=r"model: test_vit does not take these options \(.*pad_type"):
         backbone_of("test_vit", pad_type="same")
+    with torch.device("meta"), pytest.raises(ValueError, match=r"model: dla34 does not take these options"):
+        backbone_of("dla34", last_stride=1)
 
 
 # -- architecture
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "legacy_seresnet18"])
 def test_a_last_stride_of_1_doubles_the_last_map_and_changes_nothing_else(name):
     pixels = torch.randn(1, 3, 64, 64)
     torch.manual_seed(0)
@@ -165,15 +167,56 @@ def test_a_last_stride_of_1_doubles_the_last_map_and_changes_nothing_else(name):
     assert fine.forward_features(pixels).shape[2:] == (2 * height, 2 * width)
     assert all(torch.equal(v, fine.state_dict()[k]) for k, v in usual.state_dict().items())
     # the same kernels on the same pixels: only the last stride of 2 is gone
-    strided = [(m, fine.get_submodule(k)) for k, m in usual.named_modules() if hasattr(m, "stride")]
-    changed = [(a, b) for a, b in strided if a.stride != b.stride and isinstance(a, nn.Conv2d)]
+    pairs = [(m, fine.get_submodule(k)) for k, m in usual.named_modules() if isinstance(m, nn.Conv2d)]
+    changed = [(a, b) for a, b in pairs if a.stride != b.stride]
     assert changed and all(a.stride == (2, 2) and b.stride == (1, 1) for a, b in changed)
-    for one, other in strided:
-        if isinstance(one, nn.Conv2d):
-            assert (one.dilation, one.padding) == (other.dilation, other.padding)
-            one.stride = other.stride
-    if name == "test_efficientnet":  # no pooling beside the convolutions, so this is the whole difference
-        assert torch.equal(usual.forward_features(pixels), fine.forward_features(pixels))
+    for one, other in pairs:
+        assert (one.dilation, one.padding) == (other.dilation, other.padding)
+        one.stride = other.stride
+    if name == "test_resnet":  # its shortcut loses the stride by an average of 2x2 pixels
+        assert isinstance(usual.layer4[0].downsample[0], nn.AvgPool2d)
+        usual.layer4[0].downsample[0] = nn.Identity()
+    assert torch.equal(usual.forward_features(pixels), fine.forward_features(pixels))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("test_convnext", {}),
+        ("test_convnext", {"last_stride": 1}),
+        ("test_mambaout", {}),
+        ("test_vit", {"pooling": "cls+gem", "neck": "fc", "gem_learned": True}),
+        ("test_vit_relpos", {}),
+        ("test_efficientnet", {}),
+        ("seresnext26d_32x4d", {"ibn": True, "last_stride": 1, "neck": "fc-bn"}),
+        ("resnest50d", {"last_stride": 1}),
+        ("res2net50d", {"last_stride": 1}),
+        ("vit_small_patch14_reg4_dinov2", {"pooling": "cls+gem"}),
+        ("convnext_tiny", {}),
+    ],
+)
+def test_every_weight_has_a_part_in_the_descriptor_and_a_layer(name, options):
+    with torch.device("meta"):
+        given = {"backbone": name, "weights": "none", "pooling": "gem", **options}
+        embedder = build_embedder(ModelOptions(**given)).train()
+        size = 160 if name.startswith("test") else 224
+        embedder(torch.empty(2, 3, size, size)).sum().backward()
+    assert [key for key, parameter in embedder.named_parameters() if parameter.grad is None] == []
+    layer_of = timm.models.group_parameters(
+        embedder.backbone, embedder.backbone.group_matcher(coarse=False), reverse=True
+    )
+    assert layer_of.keys() == dict(embedder.backbone.named_parameters()).keys()
+    last = [key for key, layer in layer_of.items() if layer == max(layer_of.values())]
+    assert any(
+        key.endswith(("conv1.weight", "mlp.fc1.weight", "conv_pw.weight", "conv.weight")) for key in last
+    )
+
+
+def test_a_file_without_counts_of_steps_is_whole(tmp_path, whole):
+    state = {k: v for k, v in whole.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert len(state) < len(whole.state_dict())
+    save_file(state, tmp_path / "w.safetensors")
+    assert_same_weights(backbone_of(weights=tmp_path / "w.safetensors"), whole)
 
 
 def test_linear_first_block_takes_away_that_activation_alone():

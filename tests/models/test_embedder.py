@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from landseer.models import build_embedder, load_embedder, save_embedder
-from landseer.recipe import ModelOptions
+from landseer.models import build_embedder, load_embedder, preset_of, remade, save_embedder
+from landseer.recipe import DescriptorOptions, ModelOptions
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_vit", "test_mambaout"])
@@ -47,7 +47,7 @@ def test_swish_bounds_every_component_from_below(tiny, photos):
 
 
 def test_pooling_sees_positions_and_cls_the_class_token(tiny, photos):
-    for pooling in ("gap", "gem", "cls"):
+    for pooling in ("gap", "gem", "cls", "cls+gem"):
         embedder = tiny("test_vit", pooling=pooling)
         pixels = embedder.normalise(photos)
         tokens = embedder.backbone.forward_features(pixels)
@@ -55,14 +55,45 @@ def test_pooling_sees_positions_and_cls_the_class_token(tiny, photos):
             "gap": lambda tokens=tokens: tokens[:, 1:].mean(dim=1),
             "gem": lambda tokens=tokens: tokens[:, 1:].clamp(min=1e-6).pow(3).mean(dim=1).pow(1 / 3),
             "cls": lambda tokens=tokens: tokens[:, 0],
-        }[pooling]()
+        }
+        halves = [expected[half]() for half in ("cls", "gem")]
+        expected["cls+gem"] = lambda halves=halves: torch.cat(
+            [half / half.norm(dim=1, keepdim=True) for half in halves], dim=1
+        )
+        expected = expected[pooling]()
         assert torch.allclose(embedder.pooled(pixels), expected, atol=1e-5), pooling
 
 
+@pytest.mark.parametrize("pooling", ["cls", "cls+gem"])
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit2"])
-def test_cls_without_a_class_token_is_refused_when_the_model_is_built(tiny, backbone):
+def test_cls_without_a_class_token_is_refused_when_the_model_is_built(tiny, backbone, pooling):
     with pytest.raises(ValueError, match=f"model.pooling: {backbone} has no class token; use"):
-        tiny(backbone, pooling="cls")
+        tiny(backbone, pooling=pooling)
+
+
+def test_class_token_and_gem_weigh_alike_whatever_their_scales(tiny, photos):
+    """Without a neck the cosine is the mean of the two halves' cosines."""
+    rows = {
+        pooling: tiny("test_vit", pooling=pooling).describe(photos) for pooling in ("cls", "gem", "cls+gem")
+    }
+    both = tiny("test_vit", pooling="cls+gem")
+    assert both.dim == both.channels == rows["cls+gem"].shape[1] == 2 * both.backbone.num_features
+    cosines = {pooling: found @ found.T for pooling, found in rows.items()}
+    assert cosines["cls+gem"] == pytest.approx((cosines["cls"] + cosines["gem"]) / 2, abs=1e-5)
+    necked = tiny("test_vit", pooling="cls+gem", neck="fc-bn", dim=9)
+    assert (necked.dim, necked.neck[0].in_features) == (9, 128)
+
+
+def test_a_neck_is_not_kept_for_features_of_another_width(tiny):
+    both = tiny("test_vit", pooling="cls+gem", neck="fc", dim=9)
+    with pytest.raises(
+        ValueError, match=r"pooling: 'gem' gives 64 components .* for 128, those of 'cls\+gem'"
+    ):
+        remade(both, pooling="gem")
+    assert remade(both, pooling="gem", new_neck=True).neck[0].in_features == 64
+    assert remade(tiny("test_vit", pooling="cls+gem"), pooling="gem").dim == 64
+    kept = remade(both, gem_p=5.0)
+    assert torch.equal(kept.neck[0].weight, both.neck[0].weight) and kept.pooling.p == 5.0
 
 
 # -- preprocessing
@@ -144,6 +175,9 @@ def test_a_backbone_of_one_size_refuses_all_others(tiny):
     [
         {"neck": "fc-bn", "dim": 8, "freeze_bn_bias": True, "gem_p": 4},
         {"backbone": "test_vit", "pooling": "cls"},
+        {"backbone": "test_vit", "pooling": "cls+gem", "gem_p": 4, "neck": "fc", "dim": 9},
+        {"ibn": True, "last_stride": 1},
+        {"backbone": "test_convnext", "pooling": "gap"},
         {"backbone": "test_efficientnet", "gem_learned": True, "last_stride": 1, "mean": (0, 0, 0)},
         {"backbone": "mobilenet_edgetpu_100", "linear_first_block": True, "pad_type": "same"},
     ],
@@ -176,6 +210,19 @@ def test_a_model_folder_needs_no_original_weights_and_keeps_their_source(tmp_pat
     loaded = load_embedder(tmp_path / "model")
     assert loaded.options == options and loaded.source == embedder.source
     assert np.array_equal(loaded.describe(photos), embedder.describe(photos))
+
+
+def test_a_model_folder_keeps_how_it_wants_to_see_photos(tmp_path, tiny):
+    embedder, wanted = tiny(), DescriptorOptions(size=160, scales=(1.0, 0.7071), batch=7, dtype="float16")
+    save_embedder(embedder, tmp_path / "told", made_by={}, descriptors=wanted)
+    save_embedder(embedder, tmp_path / "untold", made_by={})
+    assert preset_of(tmp_path / "told") == wanted
+    assert preset_of(tmp_path / "untold") == DescriptorOptions()
+    assert load_embedder(tmp_path / "told").fingerprint == load_embedder(tmp_path / "untold").fingerprint
+    facts = tmp_path / "told" / "model.json"
+    facts.write_text(facts.read_text().replace("160", "161"))
+    with pytest.raises(ValueError, match=r"model.json is damaged"):
+        preset_of(tmp_path / "told")
 
 
 def test_a_damaged_model_folder_is_refused(tmp_path, tiny):
@@ -211,6 +258,7 @@ def test_the_fingerprint_changes_with_any_weight_and_any_option(tiny):
         {"gem_p": 4.0},
         {"pooling": "gap"},
         {"last_stride": 1},
+        {"ibn": True},
         {"freeze_bn_bias": True},
         {"neck_ridge": 2.0},
         {"substitute_for": "resnet50"},
@@ -235,7 +283,7 @@ def test_chance_follows_the_seed_and_leaves_the_callers_alone(tiny):
 def test_every_model_option_is_known_here():
     """A new option must be weighed for the model folder and the fingerprint; then it joins this list."""
     assert {field.name for field in dataclasses.fields(ModelOptions)} == {
-        *("backbone", "weights", "linear_first_block", "pad_type", "last_stride", "pooling", "gem_p"),
+        *("backbone", "weights", "linear_first_block", "pad_type", "last_stride", "ibn", "pooling", "gem_p"),
         *("gem_learned", "neck", "neck_bias", "neck_start", "neck_ridge", "dim", "freeze_bn_bias"),
         *("mean", "std", "substitute_for"),
     }

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landseer.models import discriminative_whitening
+from landseer.models import FeatureSums, discriminative_whitening
 
 
 def landmarks_and_features(seed, *, num=120, channels=6, landmarks=8, dtype=np.float64):
@@ -17,6 +17,18 @@ def landmarks_and_features(seed, *, num=120, channels=6, landmarks=8, dtype=np.f
     centres = rng.normal(size=(landmarks * 7 + 3, channels)) * 3
     features = centres[landmark_N] + rng.normal(size=(num, channels)) @ mixing + 5
     return features.astype(dtype), landmark_N
+
+
+def learned(features, landmark_N, *, dim, ridge, origin=None, parts=3):
+    """Weight and bias from features that come in parts."""
+    known, row_N = np.unique(landmark_N, return_inverse=True)
+    sums = FeatureSums(
+        len(known) + 1, features[: len(features) // parts].mean(axis=0) if origin is None else origin
+    )
+    for part in np.array_split(np.arange(len(features)), parts):
+        sums.add(features[part], row_N[part])
+    found = discriminative_whitening(sums, dim=dim, ridge=ridge)
+    return found.weight_DC, found.bias_D
 
 
 def slow_scatter(features, landmark_N):
@@ -47,8 +59,8 @@ def slow_whitening(features, landmark_N, dim, ridge):
         total += np.outer(moved, moved)
     strengths, axes = np.linalg.eigh(total)
     rows = np.stack([axes[:, k] @ root for k in np.argsort(-strengths)[:dim]])
-    lengths = [np.linalg.norm(rows @ (row - centre)) for row in features]
-    return rows / (sum(lengths) / len(lengths)), centre
+    squares = [np.sum(np.square(rows @ (row - centre))) for row in features]
+    return rows / np.sqrt(sum(squares) / len(squares)), centre
 
 
 def outputs(features, weight, bias):
@@ -59,7 +71,7 @@ def outputs(features, weight, bias):
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.sampled_from([1e-6, 0.1, 1.0, 10.0]))
 def test_it_agrees_with_the_slow_oracle_up_to_the_sign_of_an_axis(seed, dim, ridge):
     features, landmark_N = landmarks_and_features(seed, num=40)
-    weight, bias = discriminative_whitening(features, landmark_N, dim=dim, ridge=ridge)
+    weight, bias = learned(features, landmark_N, dim=dim, ridge=ridge)
     expected, centre = slow_whitening(features, landmark_N, dim, ridge)
     signs = np.sign((weight * expected).sum(axis=1, keepdims=True))
     assert weight == pytest.approx(signs * expected, rel=1e-3, abs=1e-4)
@@ -68,15 +80,15 @@ def test_it_agrees_with_the_slow_oracle_up_to_the_sign_of_an_axis(seed, dim, rid
 
 def test_what_differs_within_landmarks_becomes_white():
     features, landmark_N = landmarks_and_features(1, num=300)
-    weight, bias = discriminative_whitening(features, landmark_N, dim=4, ridge=1e-9)
+    weight, bias = learned(features, landmark_N, dim=4, ridge=1e-9)
     scatter = slow_scatter(outputs(features, weight, bias), landmark_N)
     assert scatter / scatter[0, 0] == pytest.approx(np.eye(4), abs=1e-4)
 
 
-def test_outputs_have_mean_length_one_and_mean_zero():
+def test_outputs_have_root_mean_square_length_one_and_mean_zero():
     features, landmark_N = landmarks_and_features(2)
-    rows = outputs(features, *discriminative_whitening(features, landmark_N, dim=5, ridge=1.0))
-    assert np.linalg.norm(rows, axis=1).mean() == pytest.approx(1.0, abs=1e-5)
+    rows = outputs(features, *learned(features, landmark_N, dim=5, ridge=1.0))
+    assert np.square(rows).sum(axis=1).mean() == pytest.approx(1.0, abs=1e-5)
     assert rows.mean(axis=0) == pytest.approx(np.zeros(5), abs=1e-5)
 
 
@@ -84,9 +96,9 @@ def test_outputs_have_mean_length_one_and_mean_zero():
 @given(st.integers(0, 2**32 - 1))
 def test_the_order_of_photos_and_the_names_of_landmarks_do_not_matter(seed):
     features, landmark_N = landmarks_and_features(seed)
-    first = discriminative_whitening(features, landmark_N, dim=6, ridge=1.0)
+    first = learned(features, landmark_N, dim=6, ridge=1.0)
     order = np.random.default_rng(seed).permutation(len(features))
-    second = discriminative_whitening(features[order], landmark_N[order] * -3 + 1, dim=6, ridge=1.0)
+    second = learned(features[order], landmark_N[order] * -3 + 1, dim=6, ridge=1.0)
     for one, other in zip(first, second, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
 
@@ -94,7 +106,7 @@ def test_the_order_of_photos_and_the_names_of_landmarks_do_not_matter(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_sign_of_an_axis_is_decided(seed):
     features, landmark_N = landmarks_and_features(seed)
-    weight, _ = discriminative_whitening(features, landmark_N, dim=6, ridge=1.0)
+    weight, _ = learned(features, landmark_N, dim=6, ridge=1.0)
     within = slow_scatter(features, landmark_N)
     ridged = within + np.trace(within) / len(within) * np.eye(len(within))
     axes = weight @ np.linalg.cholesky(ridged)  # as they lie among whitened features
@@ -105,7 +117,7 @@ def test_the_sign_of_an_axis_is_decided(seed):
 def test_axes_that_the_photos_do_not_span_are_zero_rows(rank):
     features, landmark_N = landmarks_and_features(4, channels=rank)
     spread = features @ np.random.default_rng(0).normal(size=(rank, 10))
-    weight, bias = discriminative_whitening(spread, landmark_N, dim=12, ridge=0.1)
+    weight, bias = learned(spread, landmark_N, dim=12, ridge=0.1)
     assert weight.shape == (12, 10) and bias.shape == (12,)
     assert np.abs(weight[:rank]).max(axis=1) == pytest.approx(np.abs(weight[:rank]).max(axis=1))
     assert (np.abs(weight[:rank]).max(axis=1) > 1e-3).all()
@@ -115,8 +127,8 @@ def test_axes_that_the_photos_do_not_span_are_zero_rows(rank):
 def test_float32_features_are_computed_in_float64():
     features, landmark_N = landmarks_and_features(5, dtype=np.float32)
     features += np.float32(3000)  # far from the origin float32 products lose the scatter
-    narrow, _ = discriminative_whitening(features, landmark_N, dim=3, ridge=1.0)
-    wide, _ = discriminative_whitening(features.astype(np.float64), landmark_N, dim=3, ridge=1.0)
+    narrow, _ = learned(features, landmark_N, dim=3, ridge=1.0)
+    wide, _ = learned(features.astype(np.float64), landmark_N, dim=3, ridge=1.0)
     assert narrow.dtype == np.float32
     assert np.array_equal(narrow, wide)
 
@@ -124,7 +136,7 @@ def test_float32_features_are_computed_in_float64():
 def test_directions_of_very_different_strength_are_whitened_alike():
     features, landmark_N = landmarks_and_features(6, num=400)
     features *= 10.0 ** np.linspace(-3, 1.5, 6)
-    weight, bias = discriminative_whitening(features, landmark_N, dim=6, ridge=1e-13)
+    weight, bias = learned(features, landmark_N, dim=6, ridge=1e-13)
     scatter = slow_scatter(outputs(features, weight, bias), landmark_N)
     assert scatter / scatter[0, 0] == pytest.approx(np.eye(6), abs=0.02)
 
@@ -132,10 +144,30 @@ def test_directions_of_very_different_strength_are_whitened_alike():
 def test_photos_that_teach_nothing_are_refused():
     features, _ = landmarks_and_features(7, num=12)
     with pytest.raises(ValueError, match="no landmark has two training photos that differ"):
-        discriminative_whitening(features, np.arange(12), dim=3, ridge=1.0)
+        learned(features, np.arange(12), dim=3, ridge=1.0)
     copies = np.repeat(features[:4], 3, axis=0)
     with pytest.raises(ValueError, match="no landmark has two training photos that differ"):
-        discriminative_whitening(copies, np.repeat(np.arange(4), 3), dim=3, ridge=1.0)
+        learned(copies, np.repeat(np.arange(4), 3), dim=3, ridge=1.0)
     features[0, 0] = np.nan
     with pytest.raises(ValueError, match="not finite"):
-        discriminative_whitening(features, np.zeros(12, dtype=int), dim=3, ridge=1.0)
+        learned(features, np.zeros(12, dtype=int), dim=3, ridge=1.0)
+
+
+def test_parts_and_processes_add_up_to_the_whole():
+    features, landmark_N = landmarks_and_features(8)
+    row_N = np.unique(landmark_N, return_inverse=True)[1]
+    origin = features[:5].mean(axis=0)
+    whole, *shares = (FeatureSums(9, origin) for _ in range(3))
+    whole.add(features, row_N)
+    for share, part in zip(shares, np.array_split(np.arange(len(features)), [37]), strict=True):
+        share.add(features[part], row_N[part])
+    for mine, others in zip(shares[0].tables, shares[1].tables, strict=True):
+        mine += others
+    assert shares[0].num == len(features)
+    assert shares[0].mean_C == pytest.approx(features.mean(axis=0))
+    assert shares[0].total_CC == pytest.approx(np.cov(features.T, bias=True))
+    assert shares[0].within_CC == pytest.approx(slow_scatter(features, landmark_N))
+    one, other = (discriminative_whitening(sums, dim=4, ridge=1.0) for sums in (whole, shares[0]))
+    assert one.weight_DC == pytest.approx(other.weight_DC, abs=1e-6)
+    rows = outputs(features, one.weight_DC, one.bias_D)
+    assert one.variance_D == pytest.approx(rows.var(axis=0), rel=1e-4)

@@ -11,8 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from landseer.photos import decode, load_square, read_facts, resize_longest, resize_square, size_of, thumbnail
+from landseer.photos import (
+    UnreadablePhoto,
+    decode,
+    load_sized,
+    load_square,
+    read_facts,
+    resize_longest,
+    resize_square,
+    shape_of,
+    size_of,
+    source,
+    thumbnail,
+)
 from landseer.photos.decode import decode_resized
+from landseer.photos.resize import resize_to
 
 PHOTOS = Path(__file__).parents[2].parent / "shared" / "data" / "gld-mini"
 
@@ -37,6 +50,12 @@ def pillow_squash(picture: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC))
 
 
+def oriented(turn: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = turn
+    return tags
+
+
 sides = st.integers(1, 700)
 
 
@@ -55,13 +74,39 @@ def test_scaled_decoding_keeps_enough_pixels_and_the_picture(width, height, min_
 @given(st.integers(64, 256), st.integers(100, 790), st.integers(100, 790), st.integers(1, 8), st.booleans())
 def test_a_scaled_photo_is_the_fully_decoded_one(size, width, height, orientation, progressive):
     """Measured on 1,000 such pictures: 0.45 at most; 1.7 if the cut pixel at the far edges counted in full."""
-    tags = Image.Exif()
-    tags[0x0112] = orientation
     # percent of the size asked for: from no scaling at all to 1/4
     picture = smooth(size * width // 100, size * height // 100, width * height)
-    data = jpeg(picture, progressive=progressive, exif=tags)
+    data = jpeg(picture, progressive=progressive, exif=oriented(orientation))
     scaled = np.asarray(decode_resized(data, (size, size)), float)
     assert np.abs(resize_square(decode(data), size) - scaled).mean() < 0.8
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(64, 256),
+    st.integers(64, 256),
+    st.integers(100, 790),
+    st.integers(100, 790),
+    st.integers(1, 8),
+)
+def test_a_photo_of_any_size_is_the_fully_decoded_one_squashed(to_width, to_height, width, height, turn):
+    """Chosen for the sides as stored, which an orientation above 4 swaps.  Of 1,000 such pictures: 0.43 at most."""
+    stored = (to_height, to_width) if turn >= 5 else (to_width, to_height)
+    picture = smooth(stored[0] * width // 100, stored[1] * height // 100, width * height)
+    data = jpeg(picture, exif=oriented(turn))
+    squashed = np.asarray(decode_resized(data, (to_width, to_height)), float)
+    assert squashed.shape == (to_height, to_width, 3)
+    assert np.abs(resize_to(decode(data), to_height, to_width) - squashed).mean() < 0.8
+
+
+@pytest.mark.parametrize(("turn", "size"), [(1, (400, 200)), (6, (200, 400))])
+def test_each_side_is_decoded_as_small_as_its_own_target_allows(tmp_path, turn, size):
+    """800 x 400 stored: at 1/2 exactly what is asked for, where one number for both sides would allow 1/1."""
+    data = jpeg(smooth(800, 400, 2), exif=oriented(turn))
+    (tmp_path / "a.jpg").write_bytes(data)
+    halved = decode(data, min_side=200)
+    assert np.array_equal(load_sized(tmp_path, "a.jpg", size), halved)
+    assert not np.array_equal(resize_to(decode(data), size[1], size[0]), halved)
 
 
 def test_without_min_side_nothing_is_scaled():
@@ -82,6 +127,42 @@ def test_min_side_must_be_a_size():
 def test_size_of_reads_the_header_alone():
     data = jpeg(smooth(640, 480, 1))
     assert size_of(data[:700]) == (640, 480)
+
+
+def bytes_read(monkeypatch) -> list[int]:
+    """How much each read of a file from now on gives."""
+    reads: list[int] = []
+    read_at = source._read_at
+    monkeypatch.setattr(source, "_read_at", lambda *args: reads.append(args[2]) or read_at(*args))
+    return reads
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_the_shape_is_as_seen_and_takes_the_head_of_a_jpeg_alone(tmp_path, monkeypatch, turn):
+    noise = np.random.default_rng(0).integers(0, 256, (440, 560, 3), dtype=np.uint8)
+    data = jpeg(noise, exif=oriented(turn), progressive=turn % 2 == 0)
+    assert len(data) > 2 << 16
+    (tmp_path / "a.jpg").write_bytes(data)
+    (tmp_path / "cut.jpg").write_bytes(data[: 1 << 17])
+    reads = bytes_read(monkeypatch)
+    seen = shape_of(tmp_path, "a.jpg")
+    assert reads == [1 << 16]
+    assert seen == decode(data).shape[1::-1] == ((560, 440) if turn < 5 else (440, 560))
+    assert shape_of(tmp_path, "cut.jpg") == seen, "its header is whole"
+
+
+def test_a_jpeg_with_long_tables_before_its_shape_is_read_in_full(tmp_path, monkeypatch):
+    data = jpeg(smooth(90, 60, 0), exif=oriented(8), icc_profile=bytes(200_000))
+    assert data.index(b"\xff\xc0\x00\x11") > 1 << 16
+    (tmp_path / "a.jpg").write_bytes(data)
+    (tmp_path / "cut.jpg").write_bytes(data[: 1 << 17])
+    reads = bytes_read(monkeypatch)
+    assert shape_of(tmp_path, "a.jpg") == (60, 90)
+    assert reads == [1 << 16, len(data)]
+    with pytest.raises(UnreadablePhoto, match="truncated"):
+        shape_of(tmp_path, "cut.jpg")
+    with pytest.raises(UnreadablePhoto, match="missing"):
+        shape_of(tmp_path, "none.jpg")
 
 
 @settings(max_examples=30, deadline=None)
@@ -128,6 +209,7 @@ def test_load_square_is_read_decode_and_squash(tmp_path):
     assert np.array_equal(
         loaded, pillow_squash(decode(jpeg(picture), min_side=200), 200)
     )  # 700 and 500 halve
+    assert np.array_equal(loaded, load_sized(tmp_path, "photo.jpg", (200, 200)))
 
 
 def test_half_a_pixel_at_the_far_edge_does_not_stretch_the_picture():

@@ -16,7 +16,7 @@ import pillow_heif
 import pytest
 from PIL import Image, PngImagePlugin
 
-from landseer.photos import MAX_PIXELS, UnreadablePhoto, decode, read_facts, size_of, thumbnail
+from landseer.photos import MAX_PIXELS, UnreadablePhoto, decode, read_facts, shape_of, size_of, thumbnail
 from landseer.photos.formats import MAX_JPEG_SCANS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow remarks on every broken tag
@@ -448,6 +448,57 @@ def test_the_whole_table_stays_in_bounded_memory_and_time(tmp_path):
     assert int(done.stdout) < 1_500_000, "kilobytes at the peak"
 
 
+def test_the_shape_of_each_is_that_of_its_pixels_or_refused_with_the_reason(tmp_path):
+    told, refused = 0, 0
+    for name, (make, expected) in CASES.items():
+        (tmp_path / "photo").write_bytes(make())
+        try:
+            shape = shape_of(tmp_path, "photo")
+        except UnreadablePhoto as refusal:
+            assert expected in ("either", refusal.reason), name
+            refused += 1
+            continue
+        told += 1
+        if isinstance(expected, str):
+            assert not expected.startswith(("too large:", "empty", "not an", "unsupported")), name
+            assert min(shape) >= 1
+        else:
+            assert shape == expected[0]().shape[1::-1], name
+    assert told > 100 and refused > 20
+
+
+def test_the_first_bytes_of_a_long_file_tell_what_all_of_it_tells(tmp_path):
+    def outcome(act, *args):
+        try:
+            return act(*args)
+        except UnreadablePhoto as refusal:
+            return refusal.reason
+
+    long = {name: make() + bytes(1 << 17) for name, (make, _) in CASES.items() if name.startswith("jpeg")}
+    assert len(long) > 25
+    for name, data in long.items():
+        (tmp_path / "photo").write_bytes(data)
+        assert outcome(shape_of, tmp_path, "photo") == outcome(size_of, data), name
+
+
+def test_what_turns_a_picture_is_found_behind_its_pixels(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 256, (150, 240, 3), dtype=np.uint8)
+    whole = encode("PNG", noise)
+    end = whole.rindex(b"IEND") - 4
+    assert end > 1 << 16
+    turned = whole[:end] + png_chunk(b"eXIf", exif(6).removeprefix(b"Exif\0\0")) + whole[end:]
+    (tmp_path / "late.png").write_bytes(turned)
+    assert shape_of(tmp_path, "late.png") == decode(turned).shape[1::-1] == (150, 240)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+@pytest.mark.parametrize("make", [png, tiff, lambda *size: gif(size, (0, 0))])
+def test_a_picture_without_pixels_has_no_shape(tmp_path, make, size):
+    (tmp_path / "photo").write_bytes(make(*size))
+    with pytest.raises(UnreadablePhoto):
+        shape_of(tmp_path, "photo")
+
+
 def test_a_bomb_costs_nothing():
     data = CASES["png bomb"][0]()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -473,6 +524,7 @@ def test_flipped_bytes_give_pixels_or_a_reason_and_nothing_else(name: str):
         data = damaged.tobytes()
         try:
             width, height = size_of(data)
+            assert min(width, height) >= 1, "whoever divides one by the other relies on it"
             if width * height > 4_000_000:
                 continue  # a plausible lie: decoding it is allowed, and slow
             picture = decode(data)

@@ -4,6 +4,7 @@ import pytest
 
 from landseer.models import build_embedder, save_embedder
 from landseer.pipeline import open_model
+from landseer.pipeline.model import seed_of
 from landseer.recipe import DescriptorOptions, ModelOptions
 
 RECIPE = """
@@ -26,15 +27,18 @@ def written(folder, *, weights="none", neck="none"):
 
 def test_a_model_folder_is_loaded(tmp_path):
     made = build_embedder(ModelOptions(backbone="test_resnet", weights="none", pooling="gap"), seed=1)
-    save_embedder(made, tmp_path / "model", made_by={})
+    preset = DescriptorOptions(size=96, scales=(1.0, 0.5))
+    save_embedder(made, tmp_path / "model", made_by={}, descriptors=preset)
     found, options = open_model(tmp_path / "model")
     assert found.fingerprint == made.fingerprint
-    assert options == DescriptorOptions()
+    assert options == preset
 
 
 def test_a_recipe_gives_its_untrained_model_and_its_descriptors(tmp_path):
     found, options = open_model(written(tmp_path))
-    made = build_embedder(ModelOptions(backbone="test_resnet", weights="none", pooling="gap"), seed=5)
+    made = build_embedder(
+        ModelOptions(backbone="test_resnet", weights="none", pooling="gap"), seed=seed_of(5, "model")
+    )
     assert found.fingerprint == made.fingerprint
     assert options.size == 96
 
@@ -65,3 +69,12 @@ def test_nothing_named_is_dinov2_small_from_the_hub(monkeypatch):
         "hub",
         "cls",
     )
+
+
+def test_a_seed_follows_from_names_alone():
+    asked = [(seed, member, stage) for seed in (0, 1) for member in ("a", "b") for stage in ("", "a", "b")]
+    seeds = [seed_of(*one) for one in asked]
+    assert len(set(seeds)) == len(asked)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    # the first 63 bits of the SHA-256 of [0, "a", "b"]
+    assert seed_of(0, "a", "b") == 8335848131581575750

@@ -1,7 +1,10 @@
 """The whole run: what it writes, how it goes on where it stopped, that it never learns from what it is scored on."""
 
 import json
+import re
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +12,11 @@ import pyarrow as pa
 import pytest
 
 from landseer.models import load_embedder
-from landseer.pipeline import result_facts, result_table, run_recipe, write_run_page
-from landseer.pipeline.run import stage_folders
+from landseer.pipeline import result_facts, result_table, run_recipe, train_recipe, write_run_page
+from landseer.pipeline.trained import stage_folders
 from landseer.recipe import recipe_from
 from landseer.storage import load_descriptors, load_ranking
-from landseer.training import hold_out, load_losses, load_stage_model, load_validation
+from landseer.training import hold_out, load_losses, load_stage_model, load_validation, training_subset
 from landseer.types import Collection
 
 
@@ -231,7 +234,7 @@ STAGED = {
         {"name": "anew", "size": 32, "epochs": 1, "batch": 16, "keep": "backbone", "patience": 1},
     ],
     "descriptors": {"size": 64, "batch": 16},
-    "evaluation": {"resamples": 100},
+    "evaluation": {"resamples": 100, "every_stage": True},
 }
 
 
@@ -264,6 +267,91 @@ def test_stages_follow_one_another(staged):
         assert [entry.name for entry in (result.out / "training" / folder.name).iterdir()] == ["log.jsonl"]
 
 
+def test_every_stage_is_scored(staged):
+    result, _ = staged
+    assert [(found.member, found.stage) for found in result.stages] == [
+        (None, "small"),
+        (None, "grown"),
+        (None, "anew"),
+    ]
+    assert [found.folder for found in result.stages] == [
+        result.out / "after" / "1-small",
+        result.out / "after" / "2-grown",
+        result.out / "trained",
+    ]
+    for found, folder in zip(result.stages, stage_folders(result.out), strict=True):
+        assert load_embedder(found.folder / "model").fingerprint == load_stage_model(folder).fingerprint
+    title, heads, *lines = result_table(result).split("\n\n")[1].splitlines()
+    assert title == "mAP@100 after each stage"
+    assert [line.split()[0] for line in lines] == ["untrained", "small", "grown", "anew"]
+    both = 1 + re.split(r"  +", heads)[1:].index("Private and Public")
+    for line, report in zip(
+        lines, [result.untrained.report, *(found.report for found in result.stages)], strict=True
+    ):
+        assert line.split()[both] == f"{report.value('mAP@100', 'Private and Public'):.4f}"
+    facts = result_facts(result)["stages"]
+    assert [entry["stage"] for entry in facts] == ["small", "grown", "anew"]
+    value = {(number["name"], number["group"]): number["value"] for number in facts[0]["numbers"]}
+    assert value["mAP@100", "Private"] == result.stages[0].report.value("mAP@100", "Private")
+    page = result.page.read_text()
+    for found in result.stages:
+        assert f">{found.report.value('mAP@100', 'Private and Public'):.3f}</span>" in page
+
+
+def test_one_stage_needs_no_second_table(done):
+    assert "after" not in result_table(done)
+    assert len(result_facts(done)["stages"]) == 1
+
+
+def test_the_time_left_is_that_of_the_work_left(collection, tmp_path, tiny):
+    first, seen = replace(tiny.stages[0], epochs=1), []
+    second = replace(first, name="second", size=32, epochs=3)
+    recipe = replace(tiny, stages=(first, second), evaluation=replace(tiny.evaluation, every_stage=False))
+    train_recipe(recipe, collection, tmp_path / "run", watch=lambda *told: seen.append(told))
+    photos = len(training_subset(collection, subset="clean", min_photos=2))
+    told = {what: list(entries) for what, entries in groupby(seen, key=itemgetter(0))}
+    _, done, total, facts = told["training, stage first"][-1]
+    assert done == total
+    # pixels of the second stage, at the pixels a second that the first stage ran at
+    assert facts["all_training_left_s"] == pytest.approx(photos * 3 * 32 * 32 / (facts["images/s"] * 64 * 64))
+    _, done, total, facts = told["training, stage second"][0]
+    assert facts["all_training_left_s"] == pytest.approx((total - 1) * 16 / facts["images/s"])
+
+
+def test_a_run_under_torchrun_is_refused(tiny, collection, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="under torchrun say landseer train, then landseer run"):
+        run_recipe(tiny, collection, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_trained_first_the_run_only_measures(done, tiny, collection, tmp_path):
+    seen = []
+    trained = train_recipe(tiny, collection, tmp_path / "run", workers=2)
+    assert not trained.did_nothing
+    assert [(found.stage, found.model) for found in trained.stages] == [
+        ("first", tmp_path / "run" / "stages" / "1-first" / "model")
+    ]
+    losses = load_losses(done.out / "stages" / "1-first")
+    assert (trained.stages[0].loss, trained.stages[0].steps) == (losses[-1]["loss"], len(losses))
+    before = contents(tmp_path / "run")
+    result = run_recipe(tiny, collection, tmp_path / "run", watch=lambda *told: seen.append(told))
+    assert not any(told[0].startswith("training") for told in seen)
+    assert result_table(result) == result_table(done)
+    after = contents(tmp_path / "run")
+    assert {name: after[name] for name in before} == before
+    assert train_recipe(tiny, collection, tmp_path / "run").did_nothing
+    assert contents(tmp_path / "run") == after
+
+
+def test_training_needs_no_queries_but_stages(tiny, collection, tmp_path):
+    unscored = replace(collection.in_split("train"), truth=None)
+    assert train_recipe(tiny, unscored, tmp_path / "run").stages
+    with pytest.raises(ValueError, match="nothing to train"):
+        train_recipe(replace(tiny, stages=()), collection, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_held_out_photos_train_nothing_and_name_nothing(staged, collection):
     result, _ = staged
     held = hold_out(collection, recipe_from(STAGED).data, seed=0).in_split("validation")
@@ -282,13 +370,13 @@ def test_a_run_stopped_in_a_stage_goes_on_from_its_checkpoint(staged, collection
 
     recipe, out = recipe_from(STAGED), tmp_path / "run"
     with pytest.raises(Stopped):
-        run_recipe(recipe, collection, out, workers=2, checkpoint_every=1, callbacks=(stop,))
-    again = run_recipe(recipe, collection, out, workers=1, checkpoint_every=1, callbacks=(seen.append,))
+        train_recipe(recipe, collection, out, workers=2, checkpoint_every=1, callbacks=(stop,))
+    again = train_recipe(recipe, collection, out, workers=1, checkpoint_every=1, callbacks=(seen.append,))
     assert next(entry["step"] for entry in seen if entry["stage"] == stage) == 2
+    assert not again.did_nothing
     for one, other in zip(stage_folders(again.out), stage_folders(result.out), strict=True):
         assert load_stage_model(one).fingerprint == load_stage_model(other).fingerprint
         assert load_losses(one) == load_losses(other)
-    assert result_table(again) == result_table(result)
 
 
 def test_training_on_all_is_counted_where_it_is_scored(tiny, collection, tmp_path):

@@ -149,6 +149,8 @@ def options_classes() -> list[type]:
     found, waiting = [], [Recipe]
     while waiting:
         cls = waiting.pop(0)
+        if cls in found:
+            continue
         found.append(cls)
         for hint in get_type_hints(cls).values():
             waiting += [kind for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind)]
@@ -169,8 +171,12 @@ def candidates(hint: Any) -> list[Any]:
     """Values of a type, of which at least one is possible for any option and not its default."""
     if get_origin(hint) is Literal:
         return list(get_args(hint))
+    if get_origin(hint) is tuple and get_args(hint)[0] is str:
+        return [("a",), ("a", "b")]
+    if get_origin(hint) is tuple and get_args(hint)[0] is not float:
+        return [((32, 16), (16, 32)), ((32, 16), (16, 48))]
     if get_origin(hint) is tuple:
-        return [(a, a, b) for a, b in ((0.25, 0.5), (1.0, 0.75))]
+        return [(a, a, b) for a, b in ((0.25, 0.5), (1.0, 0.75))] + [(0.0, 0.8), (0.8, 1.0), (0.5,), (0.75,)]
     found = {bool: [False, True], int: [1, 2, 20, 120, 1200], float: [0.0, 0.5, 0.75, 1.0, 2.0, 5.0]}
     found[str] = ["another", "none", "x.y"]
     kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)]
@@ -295,6 +301,106 @@ def test_minus_zero_is_zero():
 def test_an_impossible_number_has_no_fingerprint():
     with pytest.raises(ValueError, match="lr: expected a finite number"):
         fingerprint(StageOptions(name="a", lr=math.inf))
+
+
+# --- what is taken over -----------------------------------------------------------------------------
+
+
+def test_a_stage_takes_over_what_it_does_not_say():
+    first = {"name": "a", "lr": 0.5, "loss": {"scale": 30.0, "margin": 0.15}, "span": [0.0, 0.5]}
+    second = {"name": "b", "like": "a", "size": 448, "loss": {"margin": 0.3}}
+    third = {"name": "c", "like": "b", "span": [0.5, 1.0]}
+    written_out = [
+        first,
+        {**first, "name": "b", "size": 448, "loss": {"scale": 30.0, "margin": 0.3}},
+        {**first, "name": "c", "size": 448, "loss": {"scale": 30.0, "margin": 0.3}, "span": [0.5, 1.0]},
+    ]
+    short = recipe_from({"title": "x", "stages": [first, second, third]})
+    assert short == recipe_from({"title": "x", "stages": written_out})
+    assert fingerprint(short) == fingerprint(recipe_from({"title": "x", "stages": written_out}))
+    for wrong, told in (
+        ("z", "no earlier stage is called 'z'; earlier: 'a'"),
+        (7, "no earlier stage is called 7"),
+    ):
+        with pytest.raises(ValueError, match=rf"^stages\[1\].like: {told}"):
+            recipe_from({"title": "x", "stages": [first, {"name": "b", "like": wrong}]})
+    with pytest.raises(ValueError, match=r"^stages\[0\].like: no earlier stage is called 'a'; earlier: none"):
+        recipe_from({"title": "x", "stages": [{"name": "a", "like": "a"}]})
+
+
+def members(*given: dict, stages: tuple[str, ...] = ("s", "t")) -> Recipe:
+    return recipe_from(
+        {
+            "title": "x",
+            "model": {"backbone": "resnet18", "pooling": "gem"},
+            "descriptors": {"size": 128},
+            "stages": [{"name": name} for name in stages],
+            "members": list(given),
+        }
+    )
+
+
+def test_members_are_laid_over_the_model():
+    one = {"name": "one", "stages": ["s", "t"], "weight": 0.5}
+    other = {"name": "two", "stages": ["t"], "model": {"backbone": "resnet50"}, "descriptors": {"size": 160}}
+    recipe = members(one, other)
+    assert [member.model.backbone for member in recipe.members] == ["resnet18", "resnet50"]
+    assert [member.model.pooling for member in recipe.members] == ["gem", "gem"]
+    assert [member.descriptors.size for member in recipe.members] == [128, 160]
+    assert recipe.parts == recipe.members
+    assert [stage.name for stage in recipe.stages_of(recipe.members[1])] == ["t"]
+    assert recipe_from(dataclasses.asdict(recipe)) == recipe
+
+
+def test_a_recipe_without_members_is_one_part():
+    recipe = recipe_from({"title": "x", "stages": [{"name": "a"}, {"name": "b"}]})
+    (part,) = recipe.parts
+    assert part.stages == ("a", "b") and part.model == recipe.model
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([{"name": "one", "stages": ["s", "tt"]}], "members.one.stages: no stage 'tt'; did you mean 't'?"),
+        ([{"name": "one", "stages": ["s"]}], "stages: no member goes through 't'"),
+        ([{"name": "one", "stages": ["s", "t"]}] * 2, "members: two members have the same name"),
+        ([{"name": "one", "stages": ["s", "s"]}], "members[0].stages: the same stage stands there twice"),
+        ([{"name": "../one", "stages": ["s", "t"]}], "members[0].name: must be letters, digits"),
+        ([{"name": "one", "weight": 0}], "members[0].weight: must be above 0, not 0.0"),
+        (
+            [{"name": "one", "model": {"bakcbone": "x"}}],
+            "members[0].model.bakcbone: unknown key; did you mean",
+        ),
+        ([{"name": "one", "model": "x"}], "members[0].model: expected a table of keys, not the string 'x'"),
+    ],
+)
+def test_members_that_cannot_be_are_refused(given, message):
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        members(*given)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"span": [0.5]}, "span: needs two rising numbers in 0..1, not [0.5]"),
+        ({"span": [0.5, 0.5]}, "span: needs two rising numbers in 0..1"),
+        ({"span": [0.0, 0.5], "schedule": "constant"}, "span: is for schedule = \"cosine\", not 'constant'"),
+        ({"aspects": {"sizes": [[32, 32]], "splits": [1.0]}}, "aspects.sizes: 1 splits make 2 bins, not 1"),
+        ({"aspects": {"sizes": [[32], [32, 32]], "splits": [1.0]}}, "aspects.sizes: each is [width, height]"),
+        (
+            {"aspects": {"sizes": [[32, 32]] * 3, "splits": [1.0, 1.0]}},
+            "aspects.splits: must be above 0 and rise, not [1.0, 1.0]",
+        ),
+        (
+            {"aspects": {"sizes": [[32, 32]] * 2, "splits": [1.0]}, "sampler": "id-uniform"},
+            'sampler: batches of one shape are shuffled ones, so with aspects it must be "shuffle"',
+        ),
+        ({"judge": "mAP"}, 'judge: "mAP" asks and answers with held-out photos'),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused(table, message):
+    with pytest.raises(ValueError, match=re.escape(f"stages[0].{message}")):
+        recipe_from({"title": "x", "stages": [{"name": "a", **table}]})
 
 
 # --- the recipes that come with landseer ------------------------------------------------------------

@@ -41,6 +41,21 @@ def test_headline_is_ordered_and_pairs_both_reports():
     assert dict(groups)["landmarks trained on"][0].trained is None
 
 
+def test_stages_show_the_leading_figure_of_each_group():
+    first = report(number("GAP", "Public", 0.3), number("mAP@100", "Public", 0.4), number("P@1", "Public"))
+    second = report(number("mAP@100", "Private", 0.6), number("mAP@100", "Public", 0.5))
+    stages = [
+        results.StageNumbers(model="a", stage="one", report=first),
+        results.StageNumbers(model="a", stage="two", report=second),
+    ]
+    name, groups, rows = results.stage_rows(stages)
+    assert (name, groups) == ("mAP@100", ["Private", "Public"])
+    values = [[found and found.value for found in numbers] for _, _, numbers in rows]
+    assert values == [[None, 0.4], [0.6, 0.5]]
+    assert [row[:2] for row in rows] == [("a", "one"), ("a", "two")]
+    assert results.stage_rows([]) == ("", [], [])
+
+
 def test_span_holds_every_interval_and_is_never_empty():
     row = results.HeadlineRow(name="m", trained=number("m", "g", 0.52), untrained=number("m", "g", 0.71))
     assert results.span_of([row]) == (0.4, 0.9)

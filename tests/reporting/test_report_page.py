@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from landseer.reporting import RunPage, render_page, write_page
+from landseer.reporting import RunPage, StageNumbers, render_page, write_page
 from landseer.reporting.answers import PICTURE_BYTES, pictures
 from landseer.types import LANDMARK_SCHEMA, PHOTO_SCHEMA, Collection, Number, Ranking, Report, Truth
 
@@ -376,6 +376,39 @@ def test_without_a_baseline_nothing_is_compared(run):
     assert "Most improved" not in shown.text
     assert "before and after training" not in shown.text
     assert not [attrs for attrs, _ in shown.all("circle") if attrs["class"] == "dot untrained"]
+
+
+@pytest.mark.parametrize("model", ["", EVIL])
+def test_stages_have_a_table_of_their_own(run, model):
+    early = report(7, Private=4, landmarks_trained_on=3)
+    late = report(8, Private=4, landmarks_trained_on=3, landmarks_not_trained_on=2)
+    stages = [
+        StageNumbers(model=model, stage="small", report=early),
+        StageNumbers(model=model, stage="", report=late),
+    ]
+    text = render_page(replace(run, stages=stages))
+    table = Page(re.search(r'aria-label="Table of stages".*?</table>', text, re.DOTALL)[0].partition(">")[2])
+    heads = [
+        *(["Model"] if model else []),
+        "After",
+        "Private",
+        "landmarks trained on",
+        "landmarks not trained on",
+    ]
+    for word in heads:
+        assert word in table.text
+    for number in (*early.numbers, *late.numbers):
+        assert f"{number.value:.3f}" in table.text
+    assert table.text.count("–") == 1  # no landmark of the first was not trained on
+    assert ("as it is" in table.text) == bool(model)
+    assert table.text.count(EVIL) == (2 if model else 0)
+    assert len([1 for attrs, _ in table.all("th") if attrs["scope"] == "row"]) == 2
+
+
+def test_a_single_stage_has_no_table(run):
+    once = [StageNumbers(model="", stage="only", report=run.report)]
+    assert "Table of stages" not in render_page(replace(run, stages=once))
+    assert "Table of stages" in render_page(replace(run, stages=[replace(once[0], model="m")]))
 
 
 def order(group):

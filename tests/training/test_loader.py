@@ -24,7 +24,7 @@ def photos_by_id(subset, stage, order=None, **how):
     seed, number = how.get("seed", 0), how.get("number", 0)
     places = np.random.default_rng([seed, number, 0]).permutation(len(subset))
     assert np.array_equal(subset.row_N[places], batch.row_B)
-    return {subset.ids[place]: photo for place, photo in zip(places, batch.photos_BSS3, strict=True)}
+    return {subset.ids[place]: photo for place, photo in zip(places, batch.photos_BHW3, strict=True)}
 
 
 def squares(subset, size):
@@ -79,7 +79,7 @@ def test_a_photo_depends_on_seed_epoch_and_itself_alone(toy, stage):
     for other in (photos_by_id(toy, strong, seed=1), photos_by_id(toy, strong, number=1)):
         assert not any(np.array_equal(first[photo], other[photo]) for photo in first)
     in_batches = np.concatenate(
-        [batch.photos_BSS3 for batch in epoch(toy, stage(batch=6, augmentation=STRONG))]
+        [batch.photos_BHW3 for batch in epoch(toy, stage(batch=6, augmentation=STRONG))]
     )
     assert np.array_equal(in_batches, np.stack(list(first.values())))  # batches are cut from one order
 
@@ -103,7 +103,7 @@ def test_plain_batches_hold_every_photo_once_in_order(toy):
     assert [len(batch.row_B) for batch in batches] == [7, 7, 4]
     assert np.array_equal(np.concatenate([batch.row_B for batch in batches]), toy.row_N)
     expected = np.stack(list(squares(toy, 24).values()))
-    assert np.array_equal(np.concatenate([batch.photos_BSS3 for batch in batches]), expected)
+    assert np.array_equal(np.concatenate([batch.photos_BHW3 for batch in batches]), expected)
 
 
 def test_unreadable_photos_are_left_out_and_listed(tmp_path, toy):
@@ -121,7 +121,7 @@ def test_unreadable_photos_are_left_out_and_listed(tmp_path, toy):
 
 def test_a_batch_of_nothing_but_unreadable_photos_is_empty(tmp_path, toy):
     (batch, *_) = plain_batches(replace(toy, root=tmp_path), size_px=24, batch=6, workers=2)
-    assert len(batch.row_B) == len(batch.photos_BSS3) == 0 and len(batch.unreadable) == 6
+    assert len(batch.row_B) == len(batch.photos_BHW3) == 0 and len(batch.unreadable) == 6
 
 
 def test_a_mistake_in_a_path_is_not_taken_for_an_unreadable_photo(toy):

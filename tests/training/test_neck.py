@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from landseer.models import discriminative_whitening
+from landseer.models import FeatureSums, discriminative_whitening
 from landseer.photos import load_square
 from landseer.training import start_neck
 
@@ -17,14 +17,19 @@ def photos_of(subset, size=32):
     return np.stack([load_square(subset.root, path, size) for path in subset.paths])
 
 
+def learned(pooled_NC, subset, **options):
+    """The whitening of all features at once."""
+    sums = FeatureSums(len(subset.landmark_C), pooled_NC.mean(axis=0))
+    sums.add(pooled_NC, subset.row_N)
+    return discriminative_whitening(sums, **options)
+
+
 def whitened(embedder, subset):
     """The unit rows that the whitening itself gives."""
     with torch.inference_mode():
         pooled = embedder.pooled(embedder.normalise(photos_of(subset))).double().numpy()
-    weight, bias = discriminative_whitening(
-        pooled, subset.row_N, dim=embedder.dim, ridge=embedder.options.neck_ridge
-    )
-    rows = pooled @ weight.T.astype(np.float64) + bias
+    found = learned(pooled, subset, dim=embedder.dim, ridge=embedder.options.neck_ridge)
+    rows = pooled @ found.weight_DC.T.astype(np.float64) + found.bias_D
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
@@ -64,7 +69,7 @@ def test_without_any_bias_the_rows_are_the_uncentred_map(tiny, toy):
     start_neck(embedder, toy, size_px=32)
     with torch.inference_mode():
         pooled = embedder.pooled(embedder.normalise(photos_of(toy))).numpy()
-    weight, _ = discriminative_whitening(pooled, toy.row_N, dim=6, ridge=1.0)
+    weight = learned(pooled, toy, dim=6, ridge=1.0).weight_DC
     rows = pooled @ weight.T
     assert embedder.describe(photos_of(toy)) == pytest.approx(
         rows / np.linalg.norm(rows, axis=1, keepdims=True), abs=2e-4

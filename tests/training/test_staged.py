@@ -11,17 +11,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from landseer.losses import MarginHead
 from landseer.models import build_embedder, remade
+from landseer.photos import load_sized, load_square
 from landseer.recipe import DataOptions, LossOptions, ModelOptions
 from landseer.training import hold_out, train_stage, training_subset, validation_subset
 from landseer.training import state as state_room
 from landseer.training.head import KeptHead, grow
-from landseer.training.loader import Batch, epoch_batches, sampler_of
+from landseer.training.loader import Batch, epoch_batches, plain_batches, sampler_of, with_ratios
 from landseer.training.optimiser import build_optimiser
 from landseer.training.schedule import margin_at, rate_factor
 from landseer.training.state import begin, take_step, training_mode
+from landseer.training.validation import Judged, leave_one_out
 
 
 def weights_of(module):
@@ -36,7 +39,7 @@ def some_batch(subset, positions):
     rng = np.random.default_rng(0)
     position_B = np.array(positions)
     photos = rng.integers(0, 256, (len(positions), 32, 32, 3), dtype=np.uint8)
-    return Batch(photos_BSS3=photos, position_B=position_B, row_B=subset.row_N[position_B], unreadable={})
+    return Batch(photos_BHW3=photos, position_B=position_B, row_B=subset.row_N[position_B], unreadable={})
 
 
 # -- which photos
@@ -130,14 +133,14 @@ def test_an_epoch_may_begin_in_the_middle(toy, stage):
     rest = list(epoch_batches(toy, options, seed=1, epoch=2, workers=2, start=1))
     assert len(whole) == len(rest) + 1 == 3
     for one, other in zip(whole[1:], rest, strict=True):
-        assert np.array_equal(one.photos_BSS3, other.photos_BSS3)
+        assert np.array_equal(one.photos_BHW3, other.photos_BHW3)
         assert np.array_equal(one.position_B, other.position_B)
 
 
 def test_boxes_are_erased_with_the_mean_the_model_subtracts(toy, stage):
     options = stage(batch=18, augmentation={"erase": 1.0, "erase_smallest": 0.5, "erase_largest": 0.6})
     (batch,) = epoch_batches(toy, options, seed=0, epoch=0, workers=1, fill=(1, 2, 3))
-    shares = (batch.photos_BSS3 == (1, 2, 3)).all(axis=-1).mean(axis=(1, 2))
+    shares = (batch.photos_BHW3 == (1, 2, 3)).all(axis=-1).mean(axis=(1, 2))
     assert shares.min() > 0.4 and shares.max() < 0.7
 
 
@@ -156,6 +159,14 @@ def test_schedules(stage):
     assert rate_factor(cosine, step=0, total=1000) == 1
     assert rate_factor(cosine, step=1000, total=1000) == pytest.approx(0.002)
     assert rate_factor(cosine, step=500, total=1000) == pytest.approx(0.501)
+    # four epochs of a cosine over five, and the fifth in a stage of its own, with a warm-up in the first
+    whole = stage(warmup=0.1, warmup_start=0.01, final_lr=0.003)
+    first, last = (
+        stage(warmup=0.1, warmup_start=0.01, final_lr=0.003, span=part) for part in ((0.0, 0.8), (0.8, 1.0))
+    )
+    parts = [rate_factor(first, step=n, total=80) for n in range(80)]
+    parts += [rate_factor(last, step=n, total=20) for n in range(20)]
+    assert parts == pytest.approx([rate_factor(whole, step=n, total=100) for n in range(100)])
 
 
 def test_the_margin_goes_to_its_end_over_the_steps():
@@ -209,13 +220,17 @@ def test_frozen_batchnorms_keep_scale_and_bias_too(tiny, toy, stage):
     assert all(parameter.requires_grad for parameter in result.embedder.parameters())
 
 
+def step_on(state, options, batch, *, least):
+    return take_step(state, options, batch, counts=[len(batch.row_B)], total=6, least=least)
+
+
 def test_a_clipped_gradient_moves_no_further_than_its_norm(tiny, toy, stage):
     options = stage(optimiser="sgd", momentum=0.0, lr=1.0, clip=0.01, schedule="constant", weight_decay=0.0)
     state = begin(tiny(), toy, options, kept=None, workers=1, device="cpu", fresh=True)
     before = {name: p.detach().clone() for name, p in state.embedder.named_parameters()}
     rows = state.head.rows.detach().clone()
     training_mode(state, options)
-    take_step(state, options, some_batch(toy, range(6)), total=6, least=1)
+    step_on(state, options, some_batch(toy, range(6)), least=1)
     moved = sum(float((p.detach() - before[n]).square().sum()) for n, p in state.embedder.named_parameters())
     moved += float((state.head.rows.detach() - rows).square().sum())
     assert math.sqrt(moved) == pytest.approx(0.01, rel=1e-3)
@@ -236,7 +251,7 @@ def test_a_step_in_parts_is_the_step_as_a_whole(tiny, toy, stage, parts):
         state = begin(tiny(), marked, options, kept=None, workers=1, device="cpu", fresh=True)
         state.head.load_state_dict({"rows": torch.linspace(-1, 1, 48).view(3, 16)})
         training_mode(state, options)
-        loss, _ = take_step(state, options, some_batch(marked, [0, 1, 2, 5, 7, 8]), total=6, least=1)
+        loss, _ = step_on(state, options, some_batch(marked, [0, 1, 2, 5, 7, 8]), least=1)
         ends.append((loss, weights_of(state.embedder)))
     assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-5)
     for key, value in ends[0][1].items():
@@ -251,7 +266,7 @@ def test_weights_of_photos_reach_the_loss(tiny, toy, stage):
         state = begin(tiny(), marked, told, kept=None, workers=1, device="cpu", fresh=True)
         state.head.load_state_dict({"rows": torch.linspace(-1, 1, 48).view(3, 16)})
         training_mode(state, told)
-        seen.append(take_step(state, told, some_batch(marked, [0, 1, 2]), total=6, least=1)[0])
+        seen.append(step_on(state, told, some_batch(marked, [0, 1, 2]), least=1)[0])
     # a noisy photo of 9 among 18 weighs 0.25 / mean(0.25, 1)
     assert seen[1] == pytest.approx(seen[0] * 0.25 / 0.625, rel=1e-5)
 
@@ -265,7 +280,7 @@ def test_the_average_follows_the_weights(tiny, toy, stage):
     expected = weights_of(state.embedder)
     for _ in range(3):
         training_mode(state, options)
-        take_step(state, options, some_batch(toy, range(6)), total=6, least=2)
+        step_on(state, options, some_batch(toy, range(6)), least=2)
         for key, value in state.embedder.state_dict().items():
             mixed = 0.75 * expected[key] + 0.25 * value if value.is_floating_point() else value
             expected[key] = mixed.clone()
@@ -383,16 +398,117 @@ def test_patience_stops_and_leaves_the_best(tiny, watched, stage, monkeypatch):
 
     def planned(state, *_, **__):
         seen.append(weights_of(state.embedder))
-        return next(told)
+        return Judged(loss=next(told), mean_average_precision=None)
 
     from landseer.training import stage as stage_room
 
-    monkeypatch.setattr(stage_room, "validation_loss", planned)
+    monkeypatch.setattr(stage_room, "judge", planned)
     result = train_stage(tiny(), subset, stage(epochs=9, patience=2), seed=0, held_out=held_out)
     assert len(result.validation) == 4, "an equal loss is none that falls"
     assert all(torch.equal(value, seen[1][key]) for key, value in result.embedder.state_dict().items())
     with pytest.raises(ValueError, match=r"stages.toy.patience: there is no photo to validate on"):
         train_stage(tiny(), subset, stage(patience=1), seed=0)
+
+
+def slow_leave_one_out(rows, labels, k):
+    scores = []
+    for photo, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        others = [other for other in range(len(rows)) if other != photo]
+        ranked = sorted(
+            others, key=lambda other: (-float(np.float32(rows[other].astype(float) @ row)), other)
+        )
+        wanted = sum(labels[other] == label for other in others)
+        hits, total = 0, 0.0
+        for rank, other in enumerate(ranked[:k], start=1):
+            if labels[other] == label:
+                hits += 1
+                total += hits / rank
+        if wanted:
+            scores.append(total / min(wanted, k))
+    return sum(scores) / len(scores)
+
+
+@pytest.mark.parametrize("k", [1, 3, 100])
+def test_photos_ask_for_the_others_of_their_landmark(k):
+    rng = np.random.default_rng(k)
+    rows = rng.normal(size=(23, 4)).astype(np.float32)
+    rows[7] = rows[3]  # a double must not take the place of the photo itself
+    labels = rng.integers(0, 6, 23) * 5
+    labels[3], labels[11] = 0, 99
+    assert leave_one_out(rows, labels, k=k) == pytest.approx(slow_leave_one_out(rows, labels, k), abs=1e-12)
+    with pytest.raises(ValueError, match="no landmark has two validation photos"):
+        leave_one_out(rows[:4], np.arange(4))
+
+
+def test_the_best_epoch_may_be_the_one_with_the_best_map(tiny, watched, stage, monkeypatch):
+    subset, held_out = watched
+    result = train_stage(tiny(), subset, stage(epochs=3, judge="mAP"), seed=0, held_out=held_out)
+    by_loss = train_stage(tiny(), subset, stage(epochs=3), seed=0, held_out=held_out)
+    rows = result.embedder.describe(
+        np.stack([load_square(held_out.root, path, 32) for path in held_out.paths])
+    )
+    expected = slow_leave_one_out(rows, held_out.row_N.tolist(), 100)
+    assert result.validation[-1]["validation_map"] == pytest.approx(expected)
+    losses = [entry["validation_loss"] for entry in result.validation]
+    assert losses == [entry["validation_loss"] for entry in by_loss.validation]
+    maps, seen = iter([(2.0, 0.5), (1.0, 0.7), (0.5, 0.6), (0.1, 0.6)]), []
+
+    def planned(state, *_, **__):
+        seen.append(weights_of(state.embedder))
+        loss, found = next(maps)
+        return Judged(loss=loss, mean_average_precision=found)
+
+    from landseer.training import stage as stage_room
+
+    monkeypatch.setattr(stage_room, "judge", planned)
+    options = stage(epochs=9, patience=2, judge="mAP")
+    stopped = train_stage(tiny(), subset, options, seed=0, held_out=held_out)
+    assert len(stopped.validation) == 4
+    assert all(torch.equal(value, seen[1][key]) for key, value in stopped.embedder.state_dict().items())
+
+
+# -- shapes, compiled steps
+
+
+def test_every_photo_of_a_batch_has_the_size_of_its_shape(toy, stage, tmp_path):
+    for number, path in enumerate(toy.paths):
+        photo = Image.open(toy.root / path)
+        wide, tall = (90, 30), (30, 90)
+        photo.resize(wide if number % 3 == 0 else tall if number % 3 == 1 else (40, 40)).save(tmp_path / path)
+    turned = with_ratios(replace(toy, root=tmp_path), workers=2)
+    assert turned.ratio_N[:3] == pytest.approx([1 / 3, 3.0, 1.0])
+    sizes = [[48, 16], [32, 32], [16, 48]]
+    options = stage(batch=3, aspects={"splits": [0.7, 1.4], "sizes": sizes}, augmentation={"crop": 0.8})
+    seen = set()
+    for batch in epoch_batches(turned, options, seed=0, epoch=0, workers=1):
+        width, height = sizes[np.searchsorted([0.7, 1.4], turned.ratio_N[batch.position_B[0]])]
+        assert batch.photos_BHW3.shape == (3, height, width, 3)
+        seen.update(batch.position_B.tolist())
+    assert seen == set(range(18))
+    plain = plain_batches(turned, size_px=8, batch=4, workers=1, aspects=options.aspects)
+    for batch in plain:
+        for photo, position in zip(batch.photos_BHW3, batch.position_B, strict=True):
+            size = sizes[np.searchsorted([0.7, 1.4], turned.ratio_N[position])]
+            assert np.array_equal(photo, load_sized(tmp_path, toy.paths[position], tuple(size)))
+        seen.difference_update(batch.position_B.tolist())
+    assert not seen
+
+
+def test_a_shape_the_backbone_cannot_take_is_refused(toy, stage):
+    embedder = build_embedder(ModelOptions(backbone="test_vit", weights="none", pooling="cls"))
+    options = stage(aspects={"splits": [1.0], "sizes": [[32, 24], [16, 32]]})
+    with pytest.raises(ValueError, match=r"stages.toy.aspects.sizes: test_vit needs"):
+        train_stage(embedder, toy, options, seed=0)
+
+
+@pytest.mark.slow
+def test_a_compiled_stage_ends_where_a_plain_one_does(tiny, toy, stage):
+    ends = [
+        weights_of(train_stage(tiny(), toy, stage(optimiser="sgd", bn="frozen", compile=on), seed=0).embedder)
+        for on in (False, True)
+    ]
+    for key, value in ends[0].items():
+        assert torch.allclose(value, ends[1][key], atol=1e-4), key
 
 
 # -- checkpoints and the log

@@ -93,7 +93,7 @@ def test_killed_three_times_at_random(launch, undisturbed, tmp_path):
     assert finish(launch, tmp_path) == undisturbed[0]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_killed_twenty_times_at_random(launch, undisturbed, tmp_path):
     rng, kills, trial = random.Random(11), 0, 0
     while kills < 20:
@@ -104,7 +104,7 @@ def test_killed_twenty_times_at_random(launch, undisturbed, tmp_path):
         trial += 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_killed_before_every_write(launch, undisturbed, tmp_path):
     end, steps = undisturbed
     for step in range(1, steps + 1):

@@ -15,6 +15,7 @@ EXIT_SOME_UNREADABLE = 3
 COMMANDS = {
     "demo": "the whole chain on a generated mini world, in minutes, on a CPU",
     "import": "photos and labels of any layout -> a collection",
+    "train": "staged training, resumable; under torchrun on many GPUs",
     "extract": "photos -> descriptors, resumable",
     "rank": "batch search between two descriptor folders",
     "evaluate": "score rankings against the truth",

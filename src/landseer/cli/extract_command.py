@@ -60,8 +60,9 @@ def command(
 ) -> None:
     """Describe the photos of a collection by MODEL, one row a photo.
 
-    MODEL is a model folder (a run's trained/model, say), or a recipe, whose backbone is taken as it is and whose
-    [descriptors] replace the defaults below.  Where none is named it is DINOv2 small from the hub.
+    MODEL is a model or ensemble folder (a run's trained/model, say), or a recipe, whose backbone is taken as it
+    is.  Both remember how the model sees photos, which replaces the defaults below; of an ensemble each member
+    does.  Where none is named it is DINOv2 small from the hub.
 
     Stopped or killed at any moment, the same command goes on where it was, with the same result to the bit.
     Photos that cannot be read are listed in OUT/unreadable.json and skipped.
@@ -73,24 +74,30 @@ def command(
         landseer extract RUN/trained/model --data COLLECTION --split index --out INDEX-DESCRIPTORS
     """
     from landseer.cli.progress import progress_bars
-    from landseer.extraction import extract
-    from landseer.pipeline import open_model
+    from landseer.pipeline import describe, open_model
     from landseer.recipe import recipe_from
     from landseer.storage import load_collection
 
     collection = _selected(load_collection(data), splits)
-    embedder, preset = open_model(model, weights=weights)
+    opened, preset = open_model(model, weights=weights)
     asked = {"size": size, "scales": _numbers(scales), "batch": batch, "dtype": dtype}
     chosen = {key: value for key, value in asked.items() if value is not None}
-    options = recipe_from({"title": "-", "descriptors": {**asdict(preset), **chosen}}).descriptors
+    if preset is not None and preset.aspects.sizes and size is not None:
+        raise ValueError(f"--size: {model} sees photos in sizes that go by their shape; leave it out")
+    if preset is not None:
+        preset = recipe_from({"title": "-", "descriptors": {**asdict(preset), **chosen}}).descriptors
+    elif chosen:
+        raise ValueError(
+            f"{model} is an ensemble, and each of its members has its own way to see photos; "
+            f"leave out --{next(iter(chosen))}"
+        )
     there = out.exists()
     begun = time.monotonic()
     with progress_bars() as show:
-        found = extract(
-            embedder,
+        found = describe(
+            (opened, preset),
             collection,
             out,
-            options=options,
             workers=workers,
             progress=lambda done, total: show("describing photos", done, total),
             device=device,

@@ -109,4 +109,15 @@ def line_writer(write: Callable[[str], None], *, clock: Callable[[], float] = ti
 
 
 def _shown(facts: Mapping[str, float] | None) -> str:
-    return "  ".join(f"{name} {value:.3g}" for name, value in (facts or {}).items())
+    """Names and values; a name that ends in ``_s`` is a time in seconds."""
+    return "  ".join(
+        f"{name.removesuffix('_s').replace('_', ' ')} {_time(value)}"
+        if name.endswith("_s")
+        else f"{name} {value:.3g}"
+        for name, value in (facts or {}).items()
+    )
+
+
+def _time(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"

@@ -13,6 +13,15 @@ from landseer.cli import EXIT_SOME_UNREADABLE
 
 if TYPE_CHECKING:
     from landseer.pipeline import RunResult
+    from landseer.types import Collection
+
+also_option = click.option(
+    "--also",
+    "also",
+    multiple=True,
+    metavar="NAME=COLLECTION",
+    help="A collection that stages of the recipe learn from by this name; may be repeated.",
+)
 
 
 @click.command("run")
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help='Backbone weights (.safetensors or .pth), where the recipe says weights = "file".',
 )
+@also_option
 @click.option("--root", type=click.Path(path_type=Path), help="Where the photos lie now, if they have moved.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Threads that decode and describe.  [default: cores]"
@@ -50,6 +60,7 @@ def command(
     data: Path,
     out: Path,
     weights: Path | None,
+    also: tuple[str, ...],
     root: Path | None,
     workers: int | None,
     device: str,
@@ -76,6 +87,7 @@ def command(
             load_recipe(recipe),
             load_collection(data, root=root),
             out,
+            also=named_collections(also),
             weights=weights,
             workers=workers,
             device=device,
@@ -83,6 +95,21 @@ def command(
             watch=show,
         )
     print_result(result, as_json=as_json)
+
+
+def named_collections(given: tuple[str, ...]) -> dict[str, Collection]:
+    """The collections of ``--also NAME=COLLECTION``, by name."""
+    from landseer.storage import load_collection
+
+    found: dict[str, Collection] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise ValueError(f"--also: {text!r} is not NAME=COLLECTION, say gldv1=COLLECTIONS/gldv1")
+        if name in found:
+            raise ValueError(f"--also: the name {name!r} is given twice")
+        found[name] = load_collection(Path(folder))
+    return found
 
 
 def print_result(result: RunResult, *, as_json: bool = False) -> None:

@@ -3,6 +3,7 @@
 from landseer.evaluation.gldv2 import Evaluated, evaluate_recognition, evaluate_retrieval
 from landseer.evaluation.metrics import (
     average_precision_at_k,
+    average_precision_of_hits,
     first_hit,
     global_average_precision,
     mean_average_precision,
@@ -15,6 +16,7 @@ __all__ = [
     "Evaluated",
     "aligned",
     "average_precision_at_k",
+    "average_precision_of_hits",
     "comparison_table",
     "evaluate_recognition",
     "evaluate_retrieval",

@@ -1,15 +1,15 @@
 """Describe every photo of a collection: fixed batches side by side, blocks kept as they finish, one artifact.
 
-Axes: N photos of the collection, B of a batch, D components, S side of the square input in pixels.
+Axes: N photos of the collection, B of a batch, G of a batch in one size, H and W of that size in pixels, D
+components.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from landseer.extraction.plan import THREADS, Plan, difference, plan_of
-from landseer.extraction.work import Block, WorkFolder, opened, work_path
-from landseer.photos import UnreadablePhoto, load_square
+from landseer.datasets.samplers import bin_of
+from landseer.extraction.plan import THREADS, Plan, plan_of, require_sizes
+from landseer.extraction.work import Block, WorkFolder, existing, opened
+from landseer.photos import UnreadablePhoto, load_sized, shape_of
 from landseer.recipe import DescriptorOptions
-from landseer.storage import load_descriptors, open_artifact, writing_descriptors
+from landseer.storage import load_descriptors, writing_descriptors
 from landseer.types import Collection, Descriptors
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def extract(
     Killed at any moment, the same call continues where the last finished block of about *commit_every*
     photos ends, and the result is the same to the bit: batches are cut by position alone, and a photo that
     cannot be read keeps its place in its batch.  Such photos are listed with the reason and have no row.
+
+    Where ``options.aspects`` has sizes, the photos of a batch are grouped by their bin of shapes and each group
+    goes through the model at its own size.  A photo whose pixels cannot be read keeps its place in its group; one
+    whose shape cannot be read has none, so the last bits of its group, if any, may differ from those with it.
+
     Where *out* is there already with the same settings, it is returned as it is.  At no time are more than a
     few batches of photos and one block of rows in memory; the rows returned are a memory map.
 
@@ -58,14 +64,16 @@ def extract(
     decode, and one at a time describes.  *progress* is called with (photos done, photos in all), from this
     thread.  *embedder* is moved to *device* and put in evaluation mode.
 
-    Raises ``ValueError`` where *out*, or an unfinished extraction beside it, has other settings, where no
-    photo at all can be read, and where the model gives rows that are not finite.
+    Raises ``ValueError`` where *out*, or an unfinished extraction beside it, has other settings, where the
+    backbone cannot take a size, where no photo at all can be read, and where the model gives rows that are not
+    finite.
     """
-    place = _device(device)
+    place = device_of(device)
     if workers is not None and workers < 1:
         raise ValueError(f"workers: must be at least 1, not {workers}")
     if commit_every < 1:
         raise ValueError(f"commit_every: must be at least 1, not {commit_every}")
+    require_sizes(embedder, options)
     plan = plan_of(embedder, collection, options, place)
     block_photos = -(-commit_every // options.batch) * options.batch
     if not out.exists():
@@ -76,7 +84,7 @@ def extract(
             _assemble(finished, task, work, out=out, plan=plan)
             work.remove()
         return load_descriptors(out, mmap=True, check=False)
-    return _finished(out, plan)
+    return existing(out, plan)
 
 
 class _Describer:
@@ -94,26 +102,62 @@ class _Describer:
 
     def __call__(self, photos: range) -> Block:
         """Rows of the photos at these positions."""
-        side = self.options.size
-        pixels_BSS3 = np.zeros((len(photos), side, side, 3), dtype=np.uint8)
+        rows: dict[int, np.ndarray] = {}
         unreadable: dict[str, str] = {}
-        for place, position in enumerate(photos):
-            try:
-                pixels_BSS3[place] = load_square(self.root, self.paths[position], side)
-            except UnreadablePhoto as error:
-                unreadable[self.ids[position]] = error.reason
-        if len(unreadable) == len(photos):
-            return Block(rows_BD=np.empty((0, self.embedder.dim), self.dtype), unreadable=unreadable)
-        with self._turn:
-            rows_BD = self.embedder.describe(pixels_BSS3, scales=self.options.scales)
-        readable_B = np.array([self.ids[position] not in unreadable for position in photos])
-        rows_BD = rows_BD[readable_B]
-        if not np.isfinite(rows_BD).all():
+        for size, group in self._groups(photos, unreadable):
+            rows.update(self._described(size, group, unreadable))
+        rows_BD = [rows[position] for position in photos if position in rows]
+        stacked = np.stack(rows_BD) if rows_BD else np.empty((0, self.embedder.dim), np.float32)
+        if not np.isfinite(stacked).all():
             raise ValueError(
                 f"the model gives a row that is not finite in the batch of photo {self.ids[photos[0]]!r}; "
                 "its weights are damaged, or its training diverged"
             )
-        return Block(rows_BD=rows_BD.astype(self.dtype, copy=False), unreadable=unreadable)
+        return Block(rows_BD=stacked.astype(self.dtype, copy=False), unreadable=unreadable)
+
+    def _groups(
+        self, photos: range, unreadable: dict[str, str]
+    ) -> Iterator[tuple[tuple[int, int], Sequence[int]]]:
+        """(width, height) and the positions seen at it; photos without a shape are put in *unreadable*."""
+        aspects = self.options.aspects
+        if not aspects.sizes:
+            yield (self.options.size, self.options.size), photos
+            return
+        group_of: list[list[int]] = [[] for _ in aspects.sizes]
+        for position in photos:
+            try:
+                width, height = shape_of(self.root, self.paths[position])
+            except UnreadablePhoto as error:
+                unreadable[self.ids[position]] = error.reason
+            else:
+                group_of[int(bin_of(aspects, np.array(height / width)))].append(position)
+        for (width, height), group in zip(aspects.sizes, group_of, strict=True):
+            if group:
+                yield (width, height), group
+
+    def _described(
+        self, size: tuple[int, int], group: Sequence[int], unreadable: dict[str, str]
+    ) -> Mapping[int, np.ndarray]:
+        """Position -> row of those that can be read; the others are put in *unreadable*, black in their place."""
+        width, height = size
+        pixels_GHW3 = np.zeros((len(group), height, width, 3), dtype=np.uint8)
+        read: list[int] = []
+        for place, position in enumerate(group):
+            try:
+                pixels_GHW3[place] = load_sized(self.root, self.paths[position], size)
+                read.append(place)
+            except UnreadablePhoto as error:
+                unreadable[self.ids[position]] = error.reason
+        if not read:
+            return {}
+        with self._turn:
+            rows_GD = self.embedder.describe(
+                pixels_GHW3,
+                scales=self.options.scales,
+                scale_average=self.options.scale_average,
+                scale_multiple=self.options.scale_multiple,
+            )
+        return {group[place]: rows_GD[place] for place in read}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,17 +228,6 @@ def _assemble(finished: _Finished, task: _Describer, work: WorkFolder, *, out: P
             append(block.rows_BD)
 
 
-def _finished(out: Path, plan: Plan) -> Descriptors:
-    """The artifact that is there already, if it is the one asked for."""
-    theirs = open_artifact(out, "descriptors").made_by.get("settings", {})
-    other = difference(theirs, plan.settings)
-    if other:
-        raise ValueError(f"{out} holds descriptors of other settings ({other}); choose another --out")
-    found = load_descriptors(out, mmap=True)
-    shutil.rmtree(work_path(out), ignore_errors=True)  # there if a kill fell between the two last steps
-    return found
-
-
 def _in_order(task: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Generator[Result]:
     """``map`` over threads: results in the order of *items*, at most ``2 * workers`` under way or waiting."""
     items = iter(items)
@@ -228,7 +261,8 @@ def _batches(photos: range, size: int) -> Iterator[range]:
         yield range(start, min(start + size, photos.stop))
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device called *name*.  Raises ``ValueError`` where there is none."""
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +45,22 @@ def plan_of(
     embedder: Embedder, collection: Collection, options: DescriptorOptions, device: torch.device
 ) -> Plan:
     """The plan of describing *collection* by *embedder* on *device*."""
+    aspects = options.aspects.sizes
+    shape = "the size of its bin of shapes" if aspects else "a square"
     return Plan(
         settings={
             "model": embedder.fingerprint,
             "dim": embedder.dim,
             "collection": collection.fingerprint,
             "selection": _selection(collection),
-            **asdict(options),
+            "size": options.size if not aspects else [list(size) for size in aspects],
+            "splits": list(options.aspects.splits),
             "scales": list(options.scales),
-            "preprocessing": "squashed to a square, bicubic",
+            "scale_average": options.scale_average,
+            "scale_multiple": options.scale_multiple,
+            "batch": options.batch,
+            "dtype": options.dtype,
+            "preprocessing": f"squashed to {shape}, bicubic",
             "runtime": f"torch {torch.__version__}",
             "device": device.type,
             "precision": f"float32, matrix products {torch.get_float32_matmul_precision()}",
@@ -66,6 +73,17 @@ def plan_of(
             "decoders": f"pillow {version('pillow')}, pillow-heif {version('pillow-heif')}",
         },
     )
+
+
+def require_sizes(embedder: Embedder, options: DescriptorOptions) -> None:
+    """Raise ``ValueError`` for an input size that *embedder* cannot take, at any of the scales."""
+    for number, (width, height) in enumerate(options.aspects.sizes):
+        embedder.require_size((width, height), f"descriptors.aspects.sizes[{number}]")
+    if not options.aspects.sizes:
+        embedder.require_size(options.size, "descriptors.size")
+    for width, height in options.aspects.sizes or ((options.size, options.size),):
+        for scale in options.scales:
+            embedder.scaled_size((width, height), scale, options.scale_multiple)
 
 
 def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:

@@ -21,7 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from landseer.extraction.plan import Plan, difference
+from landseer.storage import load_descriptors, open_artifact
 from landseer.storage.artifact import fingerprint_of
+from landseer.types import Descriptors
 
 PLAN = "plan.json"
 
@@ -93,14 +95,35 @@ def opened(out: Path, plan: Plan, *, block_photos: int) -> Iterator[WorkFolder]:
     another plan, or where another process holds it.
     """
     path = work_path(out)
+    with held(path, out):
+        kept = _block_photos(path, plan, block_photos)
+        yield WorkFolder(path=path, block_photos=kept, plan=fingerprint_of(asdict(plan), kept))
+
+
+@contextmanager
+def held(path: Path, out: Path) -> Iterator[None]:
+    """The folder *path*, made where it is absent, for this process alone.
+
+    Raises ``ValueError`` where another process holds it: it is making *out*.
+    """
     path.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDONLY)  # a lock on it ends with the process, however that ends
     try:
         _lock(handle, path, out)
-        kept = _block_photos(path, plan, block_photos)
-        yield WorkFolder(path=path, block_photos=kept, plan=fingerprint_of(asdict(plan), kept))
+        yield
     finally:
         os.close(handle)
+
+
+def existing(out: Path, plan: Plan) -> Descriptors:
+    """The descriptors that are there already; ``ValueError`` where they are of another plan."""
+    theirs = open_artifact(out, "descriptors").made_by.get("settings", {})
+    other = difference(theirs, plan.settings)
+    if other:
+        raise ValueError(f"{out} holds descriptors of other settings ({other}); choose another --out")
+    found = load_descriptors(out, mmap=True)
+    shutil.rmtree(work_path(out), ignore_errors=True)  # there if a kill fell between the two last steps
+    return found
 
 
 def _lock(handle: int, path: Path, out: Path) -> None:

@@ -29,11 +29,19 @@ def dynamic_scale(cosines_NC: Tensor, row_N: Tensor, scale: float | Tensor) -> T
     ``B`` is the mean over photos of ``sum exp(scale * cosine)`` over the other landmarks, ``theta_med`` the
     median angle between photos and their own landmark; of an even number the lower middle one, which is what
     the 2020 winners' batches of 4 and 8 gave.  *scale* is the one before: always ``fixed_scale`` for their
-    stateless form, the last step's for the original.  Never less than ``LEAST_DYNAMIC_SCALE``.
+    stateless form, the last step's for the original.  Never less than ``LEAST_DYNAMIC_SCALE``; without a
+    photo *scale* stays.
     """
+    if not len(row_N):
+        return torch.as_tensor(scale)
     target_N1 = cosines_NC.gather(1, row_N[:, None])
     others_NC = (scale * cosines_NC).scatter_(1, row_N[:, None], -torch.inf)
     # the logarithm of the sum, taken without the sum: exp overflows where a running scale has grown
-    log_mean = torch.logsumexp(others_NC.flatten(), dim=0) - math.log(len(row_N))
-    median_rad = target_N1.clamp(-1.0, 1.0).arccos().median()
+    return asked_scale(torch.logsumexp(others_NC.flatten(), dim=0), target_N1[:, 0])
+
+
+def asked_scale(log_sum: Tensor, target_N: Tensor) -> Tensor:
+    """``dynamic_scale`` from the logarithm of the sum over all photos and each photo's cosine with its landmark."""
+    log_mean = log_sum - math.log(len(target_N))
+    median_rad = target_N.clamp(-1.0, 1.0).arccos().median()
     return (log_mean / median_rad.clamp(max=math.pi / 4).cos()).clamp(min=LEAST_DYNAMIC_SCALE)

@@ -20,11 +20,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import landseer.models._torchvision  # noqa: F401  (before timm, which imports torchvision)
+from landseer.models.ibn import give_ibn, holds_ibn, with_ibn
 from landseer.recipe import ModelOptions
 from landseer.storage.artifact import sha256_of
 
 _RESIZABLE = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva")
 """timm's modules whose models take ``dynamic_img_size``."""
+_OF_ONE_STRIDE = ("senet",)
+"""timm's modules whose models have stages as a ResNet's but take no ``output_stride``."""
+_HEADS = ("head", "fc_norm", "attn_pool", "pre_logits")
+"""What timm's models have between their features and their classifier."""
 _HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 _ANSWER_S = 5
 _USE_A_FILE = 'use a recipe with model.weights = "file" and give --weights FILE'
@@ -45,14 +50,14 @@ def build_backbone(options: ModelOptions, *, weights: Path | None) -> tuple[nn.M
     _require_known(options.backbone)
     extra = _extra_arguments(options)
     if options.weights == "hub":
-        backbone, source = _from_hub(options.backbone, extra)
+        backbone, source = _from_hub(options, extra)
     else:
-        backbone, source = _create(options.backbone, extra), "random"
+        backbone, source = _bare(options, extra), "random"
         if weights is not None:
             load_weights(backbone, weights)
             source = f"file sha256 {sha256_of(weights)[:16]}"
     if options.last_stride == 1:
-        _undo_dilation(backbone)
+        _take_last_stride(backbone)
     if options.linear_first_block:
         _make_first_block_linear(backbone, options.backbone)
     return backbone, source
@@ -75,13 +80,19 @@ def load_weights(backbone: nn.Module, file: Path) -> None:
 
 def _fill(backbone: nn.Module, state: dict[str, Any], file: Path) -> None:
     own = backbone.state_dict()
+    tensors = with_ibn({key: value for key, value in state.items() if isinstance(value, Tensor)}, backbone)
     # timm's constructor was asked for no classifier, so a classifier in the file is expected to be left over
-    given = {key: value for key, value in state.items() if key in own and isinstance(value, Tensor)}
-    missing = [key for key in own if key not in given]
+    given = {key: value for key, value in tensors.items() if key in own}
+    # a BatchNorm's count of its steps changes nothing here, and files of before 2018 have none
+    missing = [key for key in own if key not in given and not key.endswith(".num_batches_tracked")]
     if missing:
+        odd_norms = holds_ibn(tensors) and not holds_ibn(own)
+        advice = (
+            "it is of a backbone with IBN, so say model.ibn = true" if odd_norms else "check model.backbone"
+        )
         raise ValueError(
             f"{file} does not fit this backbone: it lacks {len(missing)} of {len(own)} tensors, "
-            f"first {missing[0]!r}; check model.backbone"
+            f"first {missing[0]!r}; {advice}"
         )
     odd = [key for key, value in given.items() if value.shape != own[key].shape]
     if odd:
@@ -89,7 +100,7 @@ def _fill(backbone: nn.Module, state: dict[str, Any], file: Path) -> None:
             f"{file} does not fit this backbone: {odd[0]!r} is {tuple(given[odd[0]].shape)}, "
             f"not {tuple(own[odd[0]].shape)}; check model.backbone"
         )
-    backbone.load_state_dict(given)  # copies, and so widens half precision
+    backbone.load_state_dict({**own, **given})  # copies, and so widens half precision
 
 
 def normalisation_of(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -176,7 +187,7 @@ def _extra_arguments(options: ModelOptions) -> dict[str, Any]:
     extra: dict[str, Any] = {"num_classes": 0}
     if options.pad_type:
         extra["pad_type"] = options.pad_type
-    if options.last_stride == 1:
+    if options.last_stride == 1 and not is_model_in_modules(options.backbone, _OF_ONE_STRIDE):
         extra["output_stride"] = 16
     if is_model_in_modules(options.backbone, _RESIZABLE):
         extra["dynamic_img_size"] = True  # any size divisible by the patch; timm interpolates the positions
@@ -188,13 +199,23 @@ def _create(name: str, extra: dict[str, Any], **pretrained: Any) -> nn.Module:
 
     try:
         return timm.create_model(name, **pretrained, **extra)
-    except (TypeError, NotImplementedError) as error:
+    except (TypeError, NotImplementedError, AssertionError) as error:
         raise ValueError(f"model: {name} does not take these options ({_first_line(error)})") from None
 
 
-def _from_hub(name: str, extra: dict[str, Any]) -> tuple[nn.Module, str]:
+def _bare(options: ModelOptions, extra: dict[str, Any]) -> nn.Module:
+    """The backbone as before any loading, with what loading must find in place."""
+    backbone = _create(options.backbone, extra)
+    _drop_head(backbone)
+    if options.ibn:
+        give_ibn(backbone, options.backbone)
+    return backbone
+
+
+def _from_hub(options: ModelOptions, extra: dict[str, Any]) -> tuple[nn.Module, str]:
     import timm
 
+    name = options.backbone
     facts = timm.models.get_pretrained_cfg(name)
     if facts is None or not facts.hf_hub_id:
         raise ValueError(f"the hub has no weights for {name}; {_USE_A_FILE}")
@@ -211,7 +232,7 @@ def _from_hub(name: str, extra: dict[str, Any]) -> tuple[nn.Module, str]:
         raise ValueError(
             f"{file} does not hold the weights of {name} ({_first_line(error)}); remove it from the hub's cache"
         ) from None
-    backbone = _create(name, extra)
+    backbone = _bare(options, extra)
     _fill(backbone, whole.state_dict(), file)
     return backbone, f"hub {facts.hf_hub_id} sha256 {sha256_of(file)[:16]}"
 
@@ -261,16 +282,40 @@ def _hub_answers() -> bool:
     return True
 
 
-def _undo_dilation(backbone: nn.Module) -> None:
+def _take_last_stride(backbone: nn.Module) -> None:
     """Let the last stage see the pixels next to each other: timm dilates it where it takes the stride away.
 
     The published systems with a last stride of 1 changed the stride alone (Luo et al., CVPRW 2019).
     """
-    for module in backbone.modules():
+    from timm.layers import AvgPool2dSame
+    from timm.models.senet import SENet
+
+    if isinstance(backbone, SENet):  # asked of timm it would be refused, see _OF_ONE_STRIDE
+        for module in backbone.layer4.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+    for module in list(backbone.modules()):
+        for name, part in list(module.named_children()):
+            # a shortcut that averaged 2x2 pixels into one has none to average without the stride; timm's stand-in
+            # would blur it and move it by half a pixel
+            if isinstance(part, AvgPool2dSame) and part.stride == (1, 1):
+                setattr(module, name, nn.Identity())
         if isinstance(module, nn.Conv2d) and max(module.dilation) > 1:
             module.dilation = (1, 1)
             if module.padding != (0, 0):  # else TensorFlow's, which is worked out at each call
                 module.padding = (module.kernel_size[0] // 2, module.kernel_size[1] // 2)
+
+
+def _drop_head(backbone: nn.Module) -> None:
+    """Take away what only a classifier would use (ConvNeXt's last norm, say).
+
+    Weights that no descriptor sees would never get a gradient, which halts distributed training, and layer-wise
+    rates would count them as the last layer.
+    """
+    for name in _HEADS:
+        part = getattr(backbone, name, None)
+        if isinstance(part, nn.Module) and any(True for _ in part.parameters()):
+            setattr(backbone, name, nn.Identity())
 
 
 def _make_first_block_linear(backbone: nn.Module, name: str) -> None:

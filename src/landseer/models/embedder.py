@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from landseer.models.backbone import (
     split_tokens,
 )
 from landseer.models.pooling import GAP, GeM
-from landseer.recipe import ModelOptions
+from landseer.recipe import DescriptorOptions, ModelOptions
 from landseer.recipe import fingerprint as fingerprint_of_options
 from landseer.recipe.load import options_from
 from landseer.storage import open_artifact, read_json, verify, writing
@@ -36,7 +37,8 @@ from landseer.storage import open_artifact, read_json, verify, writing
 class Embedder(nn.Module):
     """Backbone, pooling, neck, unit norm.
 
-    ``mean`` and ``std`` (RGB, of 0..1 values) are those the weights were trained with.
+    ``channels`` is the width of the pooled features, ``dim`` that of a descriptor; ``mean`` and ``std`` (RGB, of
+    0..1 values) are those the weights were trained with.
     """
 
     backbone: Any  # timm's models share no type that tells what they have
@@ -53,16 +55,16 @@ class Embedder(nn.Module):
         std: Sequence[float],
     ) -> None:
         super().__init__()
-        if options.pooling == "cls" and not has_class_token(backbone):
+        if options.pooling in ("cls", "cls+gem") and not has_class_token(backbone):
             raise ValueError(f'model.pooling: {options.backbone} has no class token; use "gem" or "gap"')
         self.options = options
         self.source = source
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.backbone = backbone
         self.pooling = _pooling(options)
-        channels = int(self.backbone.num_features)
-        self.dim = channels if options.neck == "none" else options.dim
-        self.neck = _neck(options, channels)
+        self.channels = int(self.backbone.num_features) * (2 if options.pooling == "cls+gem" else 1)
+        self.dim = self.channels if options.neck == "none" else options.dim
+        self.neck = _neck(options, self.channels)
         # not parameters and not saved: facts of the preprocessing, kept beside the weights for their device
         self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1) * 255.0, persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1) * 255.0, persistent=False)
@@ -73,27 +75,60 @@ class Embedder(nn.Module):
         patch: Any = getattr(getattr(self.backbone, "patch_embed", None), "patch_size", 1)
         return int(patch if isinstance(patch, int) else patch[0])
 
-    def require_size(self, size: int, where: str) -> None:
-        """Refuse an input *size* this backbone cannot take; *where* names the recipe's key."""
+    def require_size(self, size: int | tuple[int, int], where: str) -> None:
+        """Refuse an input this backbone cannot take; *where* names the recipe's key.
+
+        *size* is the side of a square or (width, height), pixels.
+        """
+        sides = (size, size) if isinstance(size, int) else size
+        said = size if isinstance(size, int) else f"{size[0]} x {size[1]}"
         only = only_size(self.backbone)
-        if only is not None and size != only:
+        if only is not None and any(side != only for side in sides):
             raise ValueError(
-                f"{where}: {self.options.backbone} takes {only} px and no other size, not {size}"
+                f"{where}: {self.options.backbone} takes {only} px and no other size, not {said}"
             )
         multiple = self.size_multiple
-        if size % multiple:
-            near = max(multiple, round(size / multiple) * multiple)
+        if any(side % multiple for side in sides):
+            fitting = [max(multiple, round(side / multiple) * multiple) for side in sides]
+            near = fitting[0] if isinstance(size, int) else f"{fitting[0]} x {fitting[1]}"
             raise ValueError(
-                f"{where}: {self.options.backbone} needs a multiple of {multiple}, not {size}; try {near}"
+                f"{where}: {self.options.backbone} needs a multiple of {multiple}, not {said}; try {near}"
             )
 
+    def scaled_size(self, size: tuple[int, int], scale: float, multiple: int = 0) -> tuple[int, int]:
+        """(width, height) at which an input of *size* (width, height) is seen at *scale*, pixels.
+
+        Without *multiple* each side is the nearest that the backbone takes.  With it each side is rounded down to a
+        multiple of it, at scale 1 too, and is at least 4 of it: 32 gives the 128 px of Yokoo et al. (2019).
+        Raises ``ValueError`` for a size the backbone cannot take.
+        """
+        if multiple:
+            # 320 * 0.7 may fall short of 224 by a rounding
+            steps = [max(4, math.floor(side * scale / multiple + 1e-9)) for side in size]
+            scaled = steps[0] * multiple, steps[1] * multiple
+            self.require_size(scaled, "descriptors.scale_multiple")
+        elif scale == 1.0:
+            scaled = size
+        else:
+            patch = self.size_multiple
+            steps = [max(1, round(side * scale / patch)) for side in size]
+            scaled = steps[0] * patch, steps[1] * patch
+            self.require_size(scaled, "descriptors.scales")
+        return scaled
+
     def pooled(self, pixels: Tensor) -> Tensor:
-        """Pooled features ``[N, C]``, before the neck, of normalised pixels ``[N, 3, H, W]``."""
+        """Pooled features ``[N, channels]``, before the neck, of normalised pixels ``[N, 3, H, W]``."""
         positions, token = split_tokens(self.backbone, self.backbone.forward_features(pixels))
-        if self.options.pooling != "cls":
+        if self.options.pooling in ("gem", "gap"):
             return self.pooling(positions)
         assert token is not None, "a backbone without a class token was refused"
-        return token.float()
+        if self.options.pooling == "cls":
+            return token.float()
+        # each half made unit, as SALAD does with its class token (Izquierdo and Civera, CVPR 2024) and the
+        # ensembles do with their parts: else the longer half alone would decide, and which one is longer
+        # follows from the weights and from p, not from what the halves know
+        halves = (token.float(), self.pooling(positions))
+        return torch.cat([F.normalize(half, dim=1) for half in halves], dim=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Unit descriptors ``[N, D]`` of normalised pixels ``[N, 3, H, W]``."""
@@ -107,26 +142,42 @@ class Embedder(nn.Module):
         return pixels.sub_(self._mean).div_(self._std)
 
     @torch.inference_mode()
-    def describe(self, photos_NHWC: Tensor | np.ndarray, *, scales: Sequence[float] = (1.0,)) -> np.ndarray:
+    def describe(
+        self,
+        photos_NHWC: Tensor | np.ndarray,
+        *,
+        scales: Sequence[float] = (1.0,),
+        scale_average: Literal["unit", "raw"] = "unit",
+        scale_multiple: int = 0,
+    ) -> np.ndarray:
         """Unit rows float32 ``[N, D]`` of RGB bytes ``[N, H, W, 3]``; leaves the embedder in evaluation mode.
 
-        With several *scales* the unit rows of each are averaged and made unit again.  Raises ``ValueError``
-        for a scale the backbone cannot take.
+        With several *scales* the rows of each are averaged, ``unit`` or ``raw`` as the neck gives them, and made
+        unit.  ``scaled_size`` says how large the photos are at each.  Raises ``ValueError`` for a scale the
+        backbone cannot take.
         """
         if self.training:
             self.eval()
         pixels = self.normalise(photos_NHWC)
-        rows = torch.stack([self.forward(self._rescaled(pixels, scale)) for scale in scales])
-        unit = rows[0] if len(scales) == 1 else F.normalize(rows.mean(dim=0), dim=1)
-        return unit.cpu().numpy()
+        # a generator: no more than one scale's pixels beside the input's
+        seen = (self._rescaled(pixels, scale, scale_multiple) for scale in scales)
+        if scale_average == "raw":
+            rows = torch.stack([self.neck(self.pooled(photos)).float() for photos in seen])
+        else:
+            rows = torch.stack([self.forward(photos) for photos in seen])
+        unit = scale_average == "unit" and len(scales) == 1
+        return (rows[0] if unit else F.normalize(rows.mean(dim=0), dim=1)).cpu().numpy()
 
-    def _rescaled(self, pixels: Tensor, scale: float) -> Tensor:
-        if scale == 1.0:
+    def _rescaled(self, pixels: Tensor, scale: float, multiple: int) -> Tensor:
+        height, width = pixels.shape[2:]
+        to_width, to_height = self.scaled_size((width, height), scale, multiple)
+        if (to_width, to_height) == (width, height):
             return pixels
-        multiple = self.size_multiple
-        size = [max(1, round(side * scale / multiple)) * multiple for side in pixels.shape[2:]]
-        self.require_size(size[0], "descriptors.scales")
-        resized = F.interpolate(pixels, size=size, mode="bicubic", align_corners=False, antialias=scale < 1)
+        # without it what shrinks would alias
+        antialias = to_width < width or to_height < height
+        resized = F.interpolate(
+            pixels, size=(to_height, to_width), mode="bicubic", align_corners=False, antialias=antialias
+        )
         return resized.contiguous(memory_format=torch.channels_last)
 
     @property
@@ -168,6 +219,7 @@ def remade(
     """A copy of *embedder* with another pooling or exponent, or with pooling and neck as before any training.
 
     What is not named stays, an exponent that was learned included.  *seed* decides how a new neck starts.
+    Raises ``ValueError`` where the neck stays but the pooling has another width.
     """
     options = replace(
         embedder.options,
@@ -184,6 +236,11 @@ def remade(
             std=embedder.std,
         )
     made.to(embedder._mean.device)
+    if not new_neck and options.neck != "none" and made.channels != embedder.channels:
+        raise ValueError(
+            f"pooling: {options.pooling!r} gives {made.channels} components and the neck was made for "
+            f"{embedder.channels}, those of {embedder.options.pooling!r}; keep the pooling"
+        )
     if not new_neck:
         made.neck.load_state_dict(embedder.neck.state_dict())
         if options.pooling == embedder.options.pooling and gem_p is None:
@@ -191,17 +248,28 @@ def remade(
     return _ready(made)
 
 
-def save_embedder(embedder: Embedder, path: Path, *, made_by: Mapping[str, object]) -> None:
-    """Write a model folder: ``weights.safetensors`` and ``model.json``."""
+def save_embedder(
+    embedder: Embedder,
+    path: Path,
+    *,
+    made_by: Mapping[str, object],
+    descriptors: DescriptorOptions | None = None,
+) -> None:
+    """Write a model folder: ``weights.safetensors`` and ``model.json``.
+
+    *descriptors* says how the embedder wants to see photos; ``preset_of`` reads it back.
+    """
     with writing(path, "model", made_by={**made_by, "embedder": embedder.fingerprint}) as part:
         state = {key: value.detach().cpu().contiguous() for key, value in embedder.state_dict().items()}
         save_file(state, part / "weights.safetensors")
-        facts = {
+        facts: dict[str, object] = {
             "options": asdict(embedder.options),
             "source": embedder.source,
             "mean": embedder.mean,
             "std": embedder.std,
         }
+        if descriptors is not None:
+            facts["descriptors"] = asdict(descriptors)
         (part / "model.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
 
 
@@ -218,13 +286,19 @@ def load_embedder(path: Path) -> Embedder:
     return _ready(embedder)
 
 
+def preset_of(path: Path) -> DescriptorOptions:
+    """How the embedder of a model folder wants to see photos; the defaults where the folder does not say."""
+    verify(path, open_artifact(path, "model"), "model.json")
+    return options_from(DescriptorOptions, read_json(path / "model.json").get("descriptors", {}))
+
+
 def _ready(embedder: Embedder) -> Embedder:
     # convolutions on a CPU are faster with the channels innermost
     return embedder.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def _pooling(options: ModelOptions) -> nn.Module:
-    if options.pooling == "gem":
+    if options.pooling in ("gem", "cls+gem"):
         return GeM(options.gem_p, learned=options.gem_learned)
     return GAP() if options.pooling == "gap" else nn.Identity()
 

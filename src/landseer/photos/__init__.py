@@ -2,7 +2,7 @@
 
 from landseer.photos.decode import MAX_PIXELS, UnreadablePhoto, decode, size_of
 from landseer.photos.exif import PhotoFacts, read_facts
-from landseer.photos.resize import load_square, resize_longest, resize_square
+from landseer.photos.resize import load_sized, load_square, resize_longest, resize_square, shape_of
 from landseer.photos.source import list_members, read_bytes
 from landseer.photos.thumbnail import thumbnail
 
@@ -12,11 +12,13 @@ __all__ = [
     "UnreadablePhoto",
     "decode",
     "list_members",
+    "load_sized",
     "load_square",
     "read_bytes",
     "read_facts",
     "resize_longest",
     "resize_square",
+    "shape_of",
     "size_of",
     "thumbnail",
 ]

@@ -1,4 +1,4 @@
-"""Photos at the size a model wants.
+"""Photos at the size a model wants, and the shape they have before.
 
 Pillow's bicubic filter widens with the reduction, so shrinking does not alias.  It is what the published
 preprocessing of most backbones uses; faster filters change the descriptors.
@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from landseer.photos.decode import decode_resized
+from landseer.photos.decode import decode_resized, size_of
+from landseer.photos.formats import UnreadablePhoto
 from landseer.photos.source import read_bytes
+
+_HEADER_BYTES = 1 << 16
+"""What is read of a JPEG to learn its shape; one with longer tables before its pixels is read in full."""
 
 
 def resize_square(image: np.ndarray, size: int) -> np.ndarray:
@@ -53,4 +57,29 @@ def load_square(root: Path, path: str, size: int) -> np.ndarray:
 
     Large JPEGs are decoded at a fraction, never below *size* on either side.  Raises ``UnreadablePhoto``.
     """
-    return np.array(decode_resized(read_bytes(root, path), (size, size)))
+    return load_sized(root, path, (size, size))
+
+
+def load_sized(root: Path, path: str, size: tuple[int, int]) -> np.ndarray:
+    """The photo *path* below *root*, squashed to *size* (width, height in pixels): uint8 ``[height, width, 3]``.
+
+    Large JPEGs are decoded at a fraction, never below *size* on either side as seen.  Raises ``UnreadablePhoto``.
+    """
+    return np.array(decode_resized(read_bytes(root, path), size))
+
+
+def shape_of(root: Path, path: str) -> tuple[int, int]:
+    """(width, height) in pixels of the photo *path* below *root* as seen, its EXIF orientation applied.
+
+    No pixel is decoded, except of a PNG with its EXIF behind them, and of most JPEGs the first 64 KiB alone are read;
+    a photo damaged further on has a shape all the same.  Raises ``UnreadablePhoto`` where the header cannot be read,
+    for the reasons that ``decode`` gives.
+    """
+    head = read_bytes(root, path, at_most=_HEADER_BYTES)
+    # other formats may keep what turns a picture at their end, or be no picture to their reader unless whole
+    if len(head) == _HEADER_BYTES and head.startswith(b"\xff\xd8\xff"):
+        try:
+            return size_of(head)
+        except UnreadablePhoto:
+            pass  # cut inside the tables, it seems; the whole file decides, and says why if not
+    return size_of(head if len(head) < _HEADER_BYTES else read_bytes(root, path))

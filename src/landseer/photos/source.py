@@ -30,18 +30,18 @@ MAX_INDEXED_MEMBERS: Final = 8_000_000
 _SEPARATOR: Final = ".tar::"
 
 
-def read_bytes(root: Path, path: str) -> bytes:
-    """All bytes of the photo *path* below *root*.
+def read_bytes(root: Path, path: str, *, at_most: int | None = None) -> bytes:
+    """The bytes of the photo *path* below *root*: all, or *at_most* so many from its start.
 
     Raises ``UnreadablePhoto`` ("missing", "a folder", "no permission", "truncated" ...), and ``ValueError``
     where *path* is absolute or leaves *root* by "..".  Links inside *root* are followed.
     """
     shard, separator, member = path.partition(_SEPARATOR)
     if not separator:
-        return _read(_below(root, path), offset=0, length=None)
+        return _read(_below(root, path), offset=0, length=None, at_most=at_most)
     tar = _below(root, f"{shard}.tar")
     offset, length = _positions.find(tar, member)
-    return _read(tar, offset=offset, length=length)
+    return _read(tar, offset=offset, length=length, at_most=at_most)
 
 
 def list_members(tar: Path) -> list[str]:
@@ -59,8 +59,8 @@ def _below(root: Path, path: str) -> Path:
     return root / pure
 
 
-def _read(path: Path, *, offset: int, length: int | None) -> bytes:
-    """*length* bytes from *offset*, or the whole file where *length* is None."""
+def _read(path: Path, *, offset: int, length: int | None, at_most: int | None) -> bytes:
+    """*length* bytes from *offset*, or the whole file where *length* is None; of these the first *at_most*."""
     try:
         # not blocking: a named pipe would wait for a writer for ever
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -73,6 +73,7 @@ def _read(path: Path, *, offset: int, length: int | None) -> bytes:
         wanted = info.st_size if length is None else length
         if wanted > MAX_FILE_BYTES:
             raise UnreadablePhoto(f"too large: {wanted / (1 << 30):.1f} GiB")
+        wanted = wanted if at_most is None else min(wanted, at_most)
         data = _read_at(handle, offset, wanted)
     except OSError as error:
         raise UnreadablePhoto("read error") from error

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from landseer.datasets import import_gldv2
 from landseer.datasets.miniworld import draw_mini_world
-from landseer.pipeline.measure import Watch
-from landseer.pipeline.run import RunResult, run_recipe
+from landseer.pipeline.finished import RunResult
+from landseer.pipeline.run import run_recipe
+from landseer.pipeline.setting import Watch
 from landseer.recipe import load_recipe, shipped
 from landseer.storage import load_collection, save_collection
 

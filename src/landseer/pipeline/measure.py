@@ -16,41 +16,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from landseer.evaluation import Evaluated, evaluate_recognition, evaluate_retrieval
-from landseer.extraction import extract
-from landseer.models import Embedder, load_embedder, save_embedder
-from landseer.recipe import Recipe, fingerprint
+from landseer.pipeline.model import Opened, describe, load_model, model_manifest, save_model
+from landseer.pipeline.setting import Setting
+from landseer.recipe import fingerprint
 from landseer.reranking import recognise_nearest
 from landseer.search import search_exact
 from landseer.storage import (
     load_descriptors,
     load_ranking,
     load_report,
-    open_artifact,
     read_table,
     save_ranking,
     save_report,
 )
-from landseer.training import Subset
 from landseer.types import Collection, Descriptors, Ranking, Report
 
-Watch = Callable[[str, int, int, Mapping[str, float]], None]
-"""Told (what is going on, units done, units in all, facts such as loss and lr)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What is measured on, and by what rules."""
-
-    recipe: Recipe
-    collection: Collection
-    subset: Subset
-    """The labelled photos that name the nearest landmark, and, where training is asked for, the landmarks of it."""
-    facts: Mapping[str, str]
-    workers: int
-    device: str
-    watch: Watch
-    trained_ids: frozenset[str]
-    """Every photo that the neck, a head or a stage may have learned from."""
+OVERLAP = "photos trained on that are scored"
+"""What a report's ``made_by`` calls their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,33 +47,15 @@ class Measured:
     @property
     def report(self) -> Report:
         """Retrieval and recognition in one report."""
-        parts = (self.retrieval.report, self.recognition.report)
-        protocol = {
-            f"{part.protocol['metric']}: {key}": value
-            for part in parts
-            for key, value in part.protocol.items()
-            if key != "metric"
-        }
-        return Report(
-            title=parts[0].title,
-            numbers=tuple(number for part in parts for number in part.numbers),
-            protocol=protocol,
-            made_by={**parts[1].made_by, **parts[0].made_by},
-        )
+        return _joined(self.retrieval.report, self.recognition.report)
 
 
-def trains(recipe: Recipe) -> bool:
-    """Whether anything in *recipe* is learned from the training photos."""
-    return bool(recipe.stages) or recipe.model.neck != "none"
-
-
-def measure(name: str, folder: Path, make: Callable[[], Embedder], setting: Setting) -> Measured:
+def measure(name: str, folder: Path, make: Callable[[], Opened], setting: Setting) -> None:
     """Do what is missing of measuring the model that *make* gives, in *folder*; *name* says which it is."""
     if not (folder / "recognition").exists():
         if not (folder / "model").exists():
-            save_embedder(make(), folder / "model", made_by=setting.facts)
+            save_model(make(), folder / "model", made_by=setting.facts)
         _describe_and_score(name, folder, setting)
-    return read_measured(folder)
 
 
 def read_measured(folder: Path) -> Measured:
@@ -104,6 +68,27 @@ def read_measured(folder: Path) -> Measured:
         recognition=_read_evaluated(folder / "recognition"),
         ranking=load_ranking(folder / "ranking"),
         unreadable=unreadable,
+    )
+
+
+def read_numbers(folder: Path) -> Report:
+    """The numbers alone of what ``measure`` left in *folder*."""
+    return _joined(load_report(folder / "retrieval"), load_report(folder / "recognition"))
+
+
+def _joined(retrieval: Report, recognition: Report) -> Report:
+    parts = (retrieval, recognition)
+    protocol = {
+        f"{part.protocol['metric']}: {key}": value
+        for part in parts
+        for key, value in part.protocol.items()
+        if key != "metric"
+    }
+    return Report(
+        title=retrieval.title,
+        numbers=tuple(number for part in parts for number in part.numbers),
+        protocol=protocol,
+        made_by={**recognition.made_by, **retrieval.made_by},
     )
 
 
@@ -144,19 +129,18 @@ def _describe(name: str, folder: Path, setting: Setting) -> dict[str, Descriptor
         "query": collection.in_split("query"),
         "bank": collection.select(in_bank),
     }
-    embedder = load_embedder(folder / "model")
+    opened = load_model(folder / "model")
 
     def watcher(part: str) -> Callable[[int, int], None]:
         return lambda done, total: setting.watch(f"describing {part} photos, {name}", done, total, {})
 
     return {
-        part: extract(
-            embedder,
+        part: describe(
+            opened,
             photos,
             folder / part,
-            options=setting.recipe.descriptors,
-            workers=setting.workers,
-            device=setting.device,
+            workers=setting.machine.workers,
+            device=setting.machine.device,
             progress=watcher(part),
         )
         for part, photos in parts.items()
@@ -165,12 +149,11 @@ def _describe(name: str, folder: Path, setting: Setting) -> dict[str, Descriptor
 
 def _scoring(folder: Path, setting: Setting) -> dict[str, Any]:
     """What both evaluations are told."""
-    recipe, collection, subset = setting.recipe, setting.collection, setting.subset
-    scored = collection.in_split("index", "query")
-    model = open_artifact(folder / "model", "model")
+    recipe, collection = setting.recipe, setting.collection
+    model = model_manifest(folder / "model")
     return {
         "truth": collection.truth,
-        "trained_landmarks": {int(landmark) for landmark in subset.landmark_C} if trains(recipe) else None,
+        "trained_landmarks": setting.trained_landmarks,
         "resamples": recipe.evaluation.resamples,
         "seed": recipe.seed,
         "title": recipe.title,
@@ -178,8 +161,9 @@ def _scoring(folder: Path, setting: Setting) -> dict[str, Any]:
             "program": model.program,
             "recipe": fingerprint(recipe),
             "collection": collection.fingerprint,
+            **{f"collection {called}": other.fingerprint for called, other in setting.also.items()},
             "model": model.fingerprint,
-            "photos trained on that are scored": str(len(setting.trained_ids.intersection(scored.ids))),
+            OVERLAP: str(setting.num_scored_and_trained),
         },
     }
 

@@ -53,9 +53,54 @@ def shipped(name: str) -> Path:
     return known[name]
 
 
-def recipe_from(found: Mapping[str, Any]) -> Recipe:
-    """A recipe from plain nested values, as TOML gives them."""
-    return _build(Recipe, found, "")
+def recipe_from(found: Any) -> Recipe:
+    """A recipe from plain nested values, as TOML gives them.
+
+    Where a stage says ``like``, and in every member, what is not said is taken over.
+    """
+    if not isinstance(found, Mapping):
+        return _build(Recipe, found, "")
+    whole = dict(found)
+    if isinstance(whole.get("stages"), list):
+        whole["stages"] = _stages_like(whole["stages"])
+    if isinstance(whole.get("members"), list):
+        whole["members"] = [_member_like(member, whole) for member in whole["members"]]
+    return _build(Recipe, whole, "")
+
+
+def _stages_like(stages: list[Any]) -> list[Any]:
+    """Every stage with what it takes over from the earlier one that it is ``like``."""
+    resolved: list[Any] = []
+    for number, stage in enumerate(stages):
+        if isinstance(stage, Mapping) and "like" in stage:
+            earlier = {one.get("name"): one for one in resolved if isinstance(one, Mapping)}
+            name = stage["like"]
+            if not isinstance(name, str) or name not in earlier:
+                known = ", ".join(map(repr, earlier)) or "none"
+                raise ValueError(
+                    f"stages[{number}].like: no earlier stage is called {name!r}; earlier: {known}"
+                )
+            own = {key: value for key, value in stage.items() if key != "like"}
+            taken = {key: value for key, value in earlier[name].items() if key != "name"}
+            stage = _over(taken, own)
+        resolved.append(stage)
+    return resolved
+
+
+def _member_like(member: Any, recipe: Mapping[str, Any]) -> Any:
+    if not isinstance(member, Mapping):
+        return member
+    return {
+        **member,
+        **{key: _over(recipe.get(key, {}), member.get(key, {})) for key in ("model", "descriptors")},
+    }
+
+
+def _over(below: Any, above: Any) -> Any:
+    """Nested tables, one laid over the other."""
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return above
+    return {**below, **{key: _over(below.get(key), value) for key, value in above.items()}}
 
 
 def options_from(cls: type[Options], found: Mapping[str, Any]) -> Options:

@@ -45,6 +45,9 @@ class LossOptions:
     """Rows a landmark; the nearest one counts (sub-centre ArcFace)."""
     smoothing: float = 0.0
     """Share of the target spread evenly over all landmarks (label smoothing)."""
+    negatives: float = 1.0
+    """Share of the other landmarks that a step compares with, drawn anew each step; those of the batch always
+    count (Partial FC)."""
     class_weights: Literal["same", "1/ln n", "1/ln(n+1)"] = "same"
     """Weight of a photo by the photos n of its landmark; the mean over all photos is 1."""
     noisy_weight: float = 1.0
@@ -86,8 +89,16 @@ class LossOptions:
                 "margin_end",
                 f"margins = {self.margins!r} sets every landmark's own, so one for all cannot follow a schedule",
             )
+        require(0 < self.negatives <= 1, "negatives", f"must lie in 0..1 without 0, not {self.negatives}")
+        if self.negatives < 1:
+            self._require_no_landmark_missed()
         if self.kind == "softmax":
             self._require_no_cosines()
+
+    def _require_no_landmark_missed(self) -> None:
+        left_out = f"needs every landmark at every step, so negatives must be 1, not {self.negatives}"
+        require(self.adacos == "fixed", "adacos", f"{self.adacos!r} {left_out}")
+        require(self.smoothing == 0, "smoothing", f"{self.smoothing} {left_out}")
 
     def _require_no_cosines(self) -> None:
         for key, plain in _NO_COSINES:

@@ -1,15 +1,17 @@
 """Every option of a run, one dataclass a room.  A value that cannot be is refused here, by its key's name.
 
 A field's meaning stands in the string under it; ``docs/recipes.md`` is generated from these and from those of
-``stage_options`` and ``loss_options``.
+``stage_options``, ``loss_options`` and ``aspect_options``.
 """
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from typing import Literal
 
-from landseer.recipe.rules import require
+from landseer.recipe.aspect_options import AspectOptions
+from landseer.recipe.rules import require, require_folder_name
 from landseer.recipe.stage_options import StageOptions
 
 
@@ -27,8 +29,12 @@ class ModelOptions:
     """``same``: TensorFlow's padding, for weights that came from there."""
     last_stride: Literal[1, 2] = 2
     """1 keeps the last stage at twice the resolution (ResNet-like backbones)."""
-    pooling: Literal["gem", "gap", "cls"] = "cls"
-    """``gem``: generalised mean; ``gap``: average; ``cls``: a ViT's class token."""
+    ibn: bool = False
+    """IBN-a: the first norm of each block in stages 1-3 is half instance norm, half BatchNorm (ResNet-like
+    backbones)."""
+    pooling: Literal["gem", "gap", "cls", "cls+gem"] = "cls"
+    """``gem``: generalised mean; ``gap``: average; ``cls``: a ViT's class token; ``cls+gem``: class token and
+    generalised mean of the patches side by side, each made unit, twice as wide."""
     gem_p: float = 3.0
     """Exponent of the generalised mean."""
     gem_learned: bool = False
@@ -92,7 +98,15 @@ class DescriptorOptions:
     size: int = 224
     """Side of the square input, pixels; photos are squashed to it."""
     scales: tuple[float, ...] = (1.0,)
-    """The input is also seen at these multiples of ``size``; unit rows are averaged."""
+    """The input is also seen at these multiples of its size, and the rows are averaged."""
+    scale_average: Literal["unit", "raw"] = "unit"
+    """Of several scales: what is averaged, unit rows or rows as the neck gives them; the mean is made unit."""
+    scale_multiple: int = 0
+    """Sides at every scale are rounded down to a multiple of this, and are at least 4 of it (32: at least 128 pixels);
+    0: they are rounded to the nearest that the backbone takes, and kept at scale 1."""
+    aspects: AspectOptions = field(default_factory=AspectOptions)
+    renormalise: bool = True
+    """Of an ensemble: the concatenated rows are made unit again."""
     batch: int = 32
     """Photos a forward pass; part of the identity, since it may change the last bit."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -101,6 +115,9 @@ class DescriptorOptions:
     def __post_init__(self) -> None:
         require(self.size >= 16, "size", f"must be at least 16, not {self.size}")
         require(self.batch >= 1, "batch", f"must be at least 1, not {self.batch}")
+        require(
+            self.scale_multiple >= 0, "scale_multiple", f"must not be negative, not {self.scale_multiple}"
+        )
         require(bool(self.scales), "scales", "needs at least one number, say [1.0]")
         require(all(0 < scale <= 8 for scale in self.scales), "scales", "must lie above 0 and at most 8")
 
@@ -124,12 +141,35 @@ class EvaluationOptions:
     """``gldv2``: mAP@100 and GAP as the Google Landmark challenges score them."""
     resamples: int = 2000
     """Bootstrap resamples behind each interval."""
+    every_stage: bool = False
+    """Score the model after each stage, too, not only after the last."""
     scored: Literal["here", "elsewhere"] = "here"
     """``elsewhere``: what counts is scored on other photos than this collection's, so a stage may train on
     ``all``; the numbers of this collection are then no measure of anything."""
 
     def __post_init__(self) -> None:
         require(self.resamples >= 100, "resamples", f"must be at least 100, not {self.resamples}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberOptions:
+    """``[[members]]``: one model of an ensemble."""
+
+    name: str
+    """Shown in logs and reports."""
+    weight: float = 1.0
+    """What its unit rows are multiplied by before all members' rows are concatenated."""
+    stages: tuple[str, ...] = ()
+    """The stages it goes through, by name, in this order."""
+    model: ModelOptions = field(default_factory=ModelOptions)
+    """``[members.model]``: what is not said here is as in ``[model]``."""
+    descriptors: DescriptorOptions = field(default_factory=DescriptorOptions)
+    """``[members.descriptors]``: what is not said here is as in ``[descriptors]``."""
+
+    def __post_init__(self) -> None:
+        require_folder_name(self.name)
+        require(self.weight > 0, "weight", f"must be above 0, not {self.weight}")
+        require(len(set(self.stages)) == len(self.stages), "stages", "the same stage stands there twice")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,15 +183,19 @@ class Recipe:
     model: ModelOptions = field(default_factory=ModelOptions)
     data: DataOptions = field(default_factory=DataOptions)
     stages: tuple[StageOptions, ...] = ()
+    """In order.  ``like = "NAME"`` takes over what an earlier stage says, except its name."""
     descriptors: DescriptorOptions = field(default_factory=DescriptorOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    members: tuple[MemberOptions, ...] = ()
+    """Each member goes through stages of its own choice, and their rows are concatenated."""
 
     def __post_init__(self) -> None:
         require(bool(self.title), "title", "may not be empty")
         require(self.seed >= 0, "seed", f"must not be negative, not {self.seed}")
         names = [stage.name for stage in self.stages]
         require(len(set(names)) == len(names), "stages", "two stages have the same name")
+        self._require_members(names)
         for number, stage in enumerate(self.stages):
             require(
                 stage.subset != "all" or self.evaluation.scored == "elsewhere",
@@ -164,3 +208,36 @@ class Recipe:
                 f"stages[{number}].patience",
                 'needs photos to validate on; say [data] validation = "one-each" or "share"',
             )
+            require(
+                stage.judge == "loss" or self.data.validation == "share",
+                f"stages[{number}].judge",
+                '"mAP" asks and answers with held-out photos of one landmark; say [data] validation = "share"',
+            )
+
+    def _require_members(self, stages: list[str]) -> None:
+        members = [member.name for member in self.members]
+        require(len(set(members)) == len(members), "members", "two members have the same name")
+        for member in self.members:
+            for stage in member.stages:
+                near = difflib.get_close_matches(stage, stages, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(stages) or 'none'}"
+                require(stage in stages, f"members.{member.name}.stages", f"no stage {stage!r}; {hint}")
+        gone_through = {stage for member in self.members for stage in member.stages}
+        idle = [stage for stage in stages if self.members and stage not in gone_through]
+        require(not idle, "stages", f"no member goes through {', '.join(map(repr, idle))}")
+
+    @property
+    def parts(self) -> tuple[MemberOptions, ...]:
+        """The members, or the one model that goes through all stages as a member called ``model``."""
+        alone = MemberOptions(
+            name="model",
+            stages=tuple(stage.name for stage in self.stages),
+            model=self.model,
+            descriptors=self.descriptors,
+        )
+        return self.members or (alone,)
+
+    def stages_of(self, member: MemberOptions) -> tuple[StageOptions, ...]:
+        """The stages that *member* goes through, in its order."""
+        by_name = {stage.name: stage for stage in self.stages}
+        return tuple(by_name[name] for name in member.stages)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from landseer.recipe.aspect_options import AspectOptions
 from landseer.recipe.loss_options import LossOptions
-from landseer.recipe.rules import require
+from landseer.recipe.rules import require, require_folder_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,8 @@ class StageOptions:
 
     name: str
     """Shown in logs and reports."""
+    collection: str = ""
+    """Name of the collection it learns from, given as ``--also NAME=COLLECTION``; empty: the run's own."""
     subset: Literal["clean", "c2x", "full", "all"] = "clean"
     """``clean``: photos marked clean; ``c2x``: every training photo of a landmark of ``clean``; ``full``: every
     labelled training photo; ``all``: with the index and query photos of the same landmarks, which only a run
@@ -80,10 +83,14 @@ class StageOptions:
     """For ``id-uniform``: photos of each landmark in a step."""
     size: int = 224
     """Side of the square training input, pixels."""
+    aspects: AspectOptions = field(default_factory=AspectOptions)
     epochs: int = 10
     """Passes over the subset."""
+    judge: Literal["loss", "mAP"] = "loss"
+    """What an epoch is judged by where photos are held out: their cross entropy, or mAP@100 among themselves (with
+    the cross entropy logged beside it)."""
     patience: int = 0
-    """Stop when the validation loss has not fallen for this many epochs, and keep the best weights; 0: never."""
+    """Stop when no epoch was judged better for this many epochs, and keep the best weights; 0: never."""
     batch: int = 64
     """Photos a step."""
     accumulate: int = 1
@@ -108,8 +115,10 @@ class StageOptions:
     """Largest norm of the gradient of all weights together; 0: not clipped."""
     schedule: Literal["cosine", "constant", "inverse-time"] = "cosine"
     """The rate after the warm-up: a cosine down to ``final_lr``, its peak, or peak / (1 + ``lr_decay`` steps)."""
+    span: tuple[float, ...] = (0.0, 1.0)
+    """The part of the schedule that the stage goes through: (0.8, 1.0) goes on where a stage with (0.0, 0.8) ended."""
     warmup: float = 0.1
-    """Share of all steps in which the rate rises linearly."""
+    """Share of the schedule in which the rate rises linearly."""
     warmup_start: float = 0.0
     """The rate that the warm-up rises from, as a share of the peak."""
     final_lr: float = 0.0
@@ -127,6 +136,8 @@ class StageOptions:
     """Exponent of the generalised mean from this stage on; left out: as before."""
     bn: Literal["normal", "frozen-statistics", "frozen"] = "normal"
     """BatchNorm of the backbone: trained as usual, with stored statistics, or with its scale and bias fixed, too."""
+    compile: bool = False
+    """Compile backbone, pooling and neck (``torch.compile``): faster steps after a slow first one."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """What the model computes in (the head and the loss stay in float32); ``fp16`` needs a CUDA device."""
     ema: float = 0.0
@@ -137,7 +148,7 @@ class StageOptions:
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
 
     def __post_init__(self) -> None:
-        require(bool(self.name), "name", "may not be empty")
+        require_folder_name(self.name)
         require(self.size >= 16, "size", f"must be at least 16, not {self.size}")
         for key in ("epochs", "batch", "accumulate", "photos_each"):
             require(getattr(self, key) >= 1, key, f"must be at least 1, not {getattr(self, key)}")
@@ -153,8 +164,14 @@ class StageOptions:
         require(
             0 < self.layer_decay <= 1, "layer_decay", f"must be above 0 and at most 1, not {self.layer_decay}"
         )
+        self._require_span()
         require(self.gem_p is None or self.gem_p > 0, "gem_p", f"must be above 0, not {self.gem_p}")
         require(self.accumulate <= self.batch, "accumulate", f"a step has {self.batch} photos, too few")
+        require(
+            not self.aspects.sizes or self.sampler == "shuffle",
+            "sampler",
+            f'batches of one shape are shuffled ones, so with aspects it must be "shuffle", not {self.sampler!r}',
+        )
         if self.sampler == "id-uniform":
             parts = self.photos_each * self.accumulate
             require(
@@ -162,3 +179,12 @@ class StageOptions:
                 "batch",
                 f"must be a multiple of photos_each times accumulate ({parts}), not {self.batch}",
             )
+
+    def _require_span(self) -> None:
+        rising = len(self.span) == 2 and 0 <= self.span[0] < self.span[1] <= 1
+        require(rising, "span", f"needs two rising numbers in 0..1, not {list(self.span)}")
+        require(
+            tuple(self.span) == (0.0, 1.0) or self.schedule == "cosine",
+            "span",
+            f'is for schedule = "cosine", not {self.schedule!r}',
+        )

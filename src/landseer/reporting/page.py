@@ -75,6 +75,8 @@ class RunPage:
     """What a reader must know beside the numbers: substitutes, things not measured."""
     baseline_ranking: Ranking | None = field(default=None)
     """Answers of the untrained model, shown beside the trained one's where given."""
+    stages: Sequence[results.StageNumbers] = ()
+    """Models at points of their training, in order; shown where there is more to tell than ``report`` does."""
 
     def __post_init__(self) -> None:
         if self.collection.truth is None:
@@ -136,6 +138,7 @@ def render_page(page: RunPage) -> str:
         unreadable=sorted(page.unreadable.items())[:MOST_UNREADABLE],
         num_unreadable=len(page.unreadable),
         origins=_origins(page),
+        **_stages(page),
         **_headline(page),
         **_gallery(page, queries),
     )
@@ -192,6 +195,18 @@ def _headline(page: RunPage) -> dict[str, Any]:
     recognition = [entry for entry in leading if entry[1].name.startswith("GAP")][:1]
     top = list({id(entry[1]): entry for entry in (*first, *unseen, *recognition)}.values())
     return {"groups": groups, "strips": strips, "span": span, "top": top}
+
+
+def _stages(page: RunPage) -> dict[str, Any]:
+    """The table of what each model scored after each stage; empty where there is one model after one stage."""
+    several = len(page.stages) > 1 or any(entry.model for entry in page.stages)
+    name, groups, rows = results.stage_rows(page.stages if several else ())
+    return {
+        "stage_metric": name,
+        "stage_groups": groups,
+        "stage_rows": rows,
+        "stage_models": any(model for model, _, _ in rows),
+    }
 
 
 def _glossary(report: Report) -> list[tuple[str, str]]:

@@ -109,6 +109,36 @@ def headline(report: Report, baseline: Report | None) -> list[tuple[str, list[He
     return list(rows.items())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageNumbers:
+    """What one model scored at one point of its training."""
+
+    model: str
+    """A member's name; empty where a run has one model."""
+    stage: str
+    """The stage that it went through last; empty where it goes through none."""
+    report: Report
+
+
+def stage_rows(
+    stages: Sequence[StageNumbers],
+) -> tuple[str, list[str], list[tuple[str, str, list[Number | None]]]]:
+    """The leading figure after each stage: its name, the groups, and (model, stage, one number a group).
+
+    A number is ``None`` where a group has no queries.
+    """
+    numbers = [number for entry in stages for number in entry.report.numbers]
+    names = sorted({number.name for number in numbers}, key=lambda name: _place(name, METRICS, prefix=True))
+    name = next(iter(names), "")
+    measured = {number.group for number in numbers if number.name == name}
+    groups = [group for group in GROUPS if group in measured]
+    rows = []
+    for entry in stages:
+        found = {number.group: number for number in entry.report.numbers if number.name == name}
+        rows.append((entry.model, entry.stage, [found.get(group) for group in groups]))
+    return name, groups, rows
+
+
 def span_of(rows: Sequence[HeadlineRow]) -> tuple[float, float]:
     """The tenths, within 0 and 1, between which all intervals of *rows* lie that lie there at all."""
     numbers = [number for row in rows for number in (row.trained, row.untrained) if number is not None]

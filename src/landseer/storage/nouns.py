@@ -106,15 +106,16 @@ def writing_descriptors(
     parents: Mapping[str, str] | None = None,
     fingerprint: str | None = None,
     unreadable: Mapping[str, str] | None = None,
+    normalised: bool = True,
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """``save_descriptors`` of unit rows that come in pieces: gives a function that appends ``[M, dim]`` rows.
+    """``save_descriptors`` of rows that come in pieces: gives a function that appends ``[M, dim]`` rows.
 
-    No more than one piece is in memory.  The pieces must add up to one row for each of *ids*, else
-    ``ValueError`` and nothing is written.
+    *normalised* declares that they are unit rows.  No more than one piece is in memory.  The pieces must add up to
+    one row for each of *ids*, else ``ValueError`` and nothing is written.
     """
     if len(set(ids)) != len(ids):
         raise ValueError("a photo id occurs more than once among the descriptors")
-    facts = {**made_by, "metric": "cosine", "normalised": True}
+    facts = {**made_by, "metric": "cosine", "normalised": normalised}
     written = 0
     with writing(path, "descriptors", made_by=facts, parents=parents, fingerprint=fingerprint) as part:
         with (part / "rows.npy").open("wb") as file:

@@ -1,7 +1,8 @@
 """Checkpoints of a stage: folders that appear whole or not at all, hold no pickle, and give back every bit.
 
 A checkpoint is named after its place, EPOCH-BATCH, so that names sort as time does.  The last two are kept, and the
-one with the lowest validation loss.
+one that was judged best.  Of several processes the first writes and all read; what is written does not tell how many
+there were, but for the random numbers of each.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import Module, ModuleDict, Parameter
 
+from landseer.losses import ShardedHead
 from landseer.storage import open_artifact, read_json, remove_leftovers, verify, writing
+from landseer.training import distributed
 from landseer.training.state import State
 
 KIND = "checkpoint"
@@ -33,23 +37,33 @@ class Checkpoints:
         self.identity = identity
 
     def save(self, state: State, *, best: bool = False) -> None:
-        """Write *state*, then drop what is no longer needed; *best*: none had a lower validation loss."""
+        """Write *state*, then drop what is no longer needed; *best*: no epoch was judged better."""
         name = f"{state.epoch:05d}-{state.batch:08d}"
         if best:
             state.best = name
+        tensors = _tensors(state)
+        if distributed.rank() == 0:
+            self._write(name, state, tensors)
+        distributed.barrier()
+
+    def _write(self, name: str, state: State, tensors: dict[str, Tensor]) -> None:
         with writing(self.folder / name, KIND, made_by={"identity": self.identity}) as part:
-            save_file(_tensors(state), part / "state.safetensors")
+            save_file(tensors, part / "state.safetensors")
             (part / "state.json").write_text(json.dumps(_facts(state), indent=2, sort_keys=True) + "\n")
         for old in self._found()[:-_LAST]:
             if old.name != state.best:
                 _drop(old)
 
     def newest(self) -> Path | None:
-        """The newest whole checkpoint.
+        """The newest whole checkpoint, the same for all processes.
 
         One that the disk has damaged is dropped for the one before it, with a warning.  Raises ``ValueError``
         where the checkpoints are another training's.
         """
+        found = self._newest() if distributed.rank() == 0 else None
+        return distributed.of_first(found)
+
+    def _newest(self) -> Path | None:
         self._clear()
         for path in reversed(self._found()):
             try:
@@ -72,9 +86,12 @@ class Checkpoints:
         tensors = load_file(path / "state.safetensors")
         facts = read_json(path / "state.json")
         for name, module in _modules(state).items():
-            module.load_state_dict(_below(tensors, f"{name}/"))
+            load_whole(module, _below(tensors, f"{name}/"))
         for number, parameter in enumerate(_parameters(state)):
+            rows_of = _holder(state, parameter)
             for key, value in _below(tensors, f"optimiser/{number}/").items():
+                if rows_of is not None and key != "step":
+                    value = rows_of.slice_rows(value)
                 # counts stay where torch keeps them; the rest lies in memory as the parameter does
                 laid = value if key == "step" else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
                 state.optimiser.state[parameter][key] = laid
@@ -82,11 +99,13 @@ class Checkpoints:
             state.scaler.load_state_dict(facts["scaler"])
         for key in ("epoch", "batch", "step", "best", "waited", "unreadable"):
             setattr(state, key, facts[key])
-        state.best_loss = float("inf") if facts["best_loss"] is None else facts["best_loss"]
-        torch.set_rng_state(tensors["random/cpu"])
-        for number in range(torch.cuda.device_count()):
-            if f"random/cuda{number}" in tensors:
-                torch.cuda.set_rng_state(tensors[f"random/cuda{number}"], number)
+        state.least_penalty = float("inf") if facts["least_penalty"] is None else facts["least_penalty"]
+        # with another number of processes a new one goes on with the random numbers it was begun with
+        own = f"random/{distributed.rank()}"
+        if f"{own}/cpu" in tensors:
+            torch.set_rng_state(tensors[f"{own}/cpu"])
+        if f"{own}/cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors[f"{own}/cuda"])
 
     def weights(self, name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The judged weights (embedder, head) of the checkpoint called *name*."""
@@ -128,28 +147,66 @@ def _drop(path: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def _modules(state: State) -> dict[str, torch.nn.Module]:
-    found: dict[str, torch.nn.Module] = {"embedder": state.embedder, "head": state.head}
+def whole_state(module: Module) -> dict[str, Tensor]:
+    """The state of *module* on the CPU; of a sharded head, all processes' rows in the first one, and none elsewhere."""
+    if isinstance(module, ShardedHead):
+        return module.full_state() or {}
+    if isinstance(module, ModuleDict):
+        return {
+            f"{name}.{key}": value
+            for name, part in module.items()
+            for key, value in whole_state(part).items()
+        }
+    return {key: value.detach().to("cpu", copy=True) for key, value in module.state_dict().items()}
+
+
+def load_whole(module: Module, state: dict[str, Tensor]) -> None:
+    """Bring *module* to a ``whole_state``; a sharded head takes its rows."""
+    if isinstance(module, ShardedHead):
+        module.load_full_state(state)
+    elif isinstance(module, ModuleDict):
+        for name, part in module.items():
+            load_whole(part, _below(state, f"{name}."))
+    else:
+        module.load_state_dict(state)
+
+
+def _modules(state: State) -> dict[str, Module]:
+    found: dict[str, Module] = {"embedder": state.embedder, "head": state.head}
     return found if state.average is None else {**found, "average": state.average}
 
 
-def _parameters(state: State) -> list[torch.nn.Parameter]:
+def _parameters(state: State) -> list[Parameter]:
     return [parameter for group in state.optimiser.param_groups for parameter in group["params"]]
 
 
+def _holder(state: State, parameter: Parameter) -> ShardedHead | None:
+    """The sharded head that *parameter* is of, if one is."""
+    head = state.head
+    sharded = isinstance(head, ShardedHead) and any(parameter is own for own in head.parameters())
+    return head if isinstance(head, ShardedHead) and sharded else None
+
+
 def _tensors(state: State) -> dict[str, Tensor]:
+    """Everything a checkpoint holds, in the first process; the others help to gather it."""
     found = {
         f"{name}/{key}": value
         for name, module in _modules(state).items()
-        for key, value in module.state_dict().items()
+        for key, value in whole_state(module).items()
     }
     for number, parameter in enumerate(_parameters(state)):
+        rows_of = _holder(state, parameter)
         for key, value in state.optimiser.state[parameter].items():
-            if isinstance(value, Tensor):
-                found[f"optimiser/{number}/{key}"] = value
-    found["random/cpu"] = torch.get_rng_state()
-    for number in range(torch.cuda.device_count()):
-        found[f"random/cuda{number}"] = torch.cuda.get_rng_state(number)
+            if not isinstance(value, Tensor):
+                continue
+            gathered = value if rows_of is None or key == "step" else rows_of.gather_rows(value)
+            if gathered is not None:
+                found[f"optimiser/{number}/{key}"] = gathered
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    for number, (cpu, gpu) in enumerate(distributed.everyones((torch.get_rng_state(), cuda))):
+        found[f"random/{number}/cpu"] = cpu
+        if gpu is not None:
+            found[f"random/{number}/cuda"] = gpu
     return {key: value.detach().cpu().contiguous() for key, value in found.items()}
 
 
@@ -157,7 +214,7 @@ def _facts(state: State) -> dict[str, Any]:
     facts: dict[str, Any] = {
         key: getattr(state, key) for key in ("epoch", "batch", "step", "best", "waited", "unreadable")
     }
-    facts["best_loss"] = state.best_loss if state.best_loss < float("inf") else None
+    facts["least_penalty"] = state.least_penalty if state.least_penalty < float("inf") else None
     facts["scaler"] = state.scaler.state_dict()
     return facts
 

@@ -13,12 +13,19 @@ from safetensors.torch import load_file, save_file
 
 from landseer.losses import MarginHead
 from landseer.models import Embedder, load_embedder, save_embedder
+from landseer.recipe import DescriptorOptions
 from landseer.storage import open_artifact, read_table, verify, writing
 from landseer.training.head import KeptHead
 from landseer.training.log import Entry
 
 _VALIDATION = pa.schema(
-    [("stage", pa.string()), ("step", pa.int64()), ("epoch", pa.int64()), ("validation_loss", pa.float64())]
+    [
+        ("stage", pa.string()),
+        ("step", pa.int64()),
+        ("epoch", pa.int64()),
+        ("validation_loss", pa.float64()),
+        ("validation_map", pa.float64()),
+    ]
 )
 
 
@@ -43,11 +50,19 @@ class Stage:
 
 
 def save_stage(
-    result: Stage, path: Path, *, made_by: Mapping[str, object], parents: Mapping[str, str]
+    result: Stage,
+    path: Path,
+    *,
+    made_by: Mapping[str, object],
+    parents: Mapping[str, str],
+    descriptors: DescriptorOptions | None = None,
 ) -> None:
-    """Write a stage folder: the model folder ``model``, the head, its label space and the losses."""
+    """Write a stage folder: the model folder ``model``, the head, its label space and the losses.
+
+    *descriptors* is how the model wants to see photos.
+    """
     with writing(path, "stage", made_by=made_by, parents=parents) as part:
-        save_embedder(result.embedder, part / "model", made_by=made_by)
+        save_embedder(result.embedder, part / "model", made_by=made_by, descriptors=descriptors)
         state = {key: value.contiguous() for key, value in result.kept_head.state.items()}
         save_file(state, part / "head.safetensors")
         pq.write_table(

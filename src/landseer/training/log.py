@@ -11,7 +11,7 @@ from typing import TextIO
 
 Entry = Mapping[str, float | int | str]
 """Of a step ``{"stage", "step", "epoch", "loss", "lr"}``, of a validation ``{"stage", "step", "epoch",
-"validation_loss"}``."""
+"validation_loss"}``, with "validation_map" where the stage is judged by it."""
 Callback = Callable[[Entry], None]
 """Told every entry as it happens.  What it raises ends the training, which may be continued later."""
 
@@ -94,7 +94,7 @@ def tensorboard_callback(folder: Path) -> Callback | None:
     writer = SummaryWriter(str(folder))
 
     def write(entry: Entry) -> None:
-        for key in ("loss", "lr", "validation_loss"):
+        for key in ("loss", "lr", "validation_loss", "validation_map"):
             if key in entry:
                 writer.add_scalar(f"{entry['stage']}/{key}", entry[key], entry["step"])
         writer.flush()

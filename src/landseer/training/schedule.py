@@ -13,8 +13,17 @@ def rate_factor(stage: StageOptions, *, step: int, total: int) -> float:
     """The rate of step number *step* of *total* as a share of the peak.
 
     A linear warm-up from ``warmup_start`` over the first ``warmup`` of all steps; then the peak, a cosine to
-    ``final_lr``, or 1 / (1 + ``lr_decay`` t) with t counted from the warm-up's end (Keras' ``decay``).
+    ``final_lr``, or 1 / (1 + ``lr_decay`` t) with t counted from the warm-up's end (Keras' ``decay``).  With a
+    ``span`` the stage's steps are that part of a longer schedule.
     """
+    begin, end = stage.span
+    if (begin, end) != (0.0, 1.0):
+        whole = total / (end - begin)
+        return _factor(stage, step=begin * whole + step, total=whole)
+    return _factor(stage, step=step, total=total)
+
+
+def _factor(stage: StageOptions, *, step: float, total: float) -> float:
     warm = stage.warmup * total
     if step < warm:
         rise = (step + 1) / (warm + 1)

@@ -5,6 +5,7 @@ Axes: N photos, D descriptor components, C landmarks of the label space.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import time
@@ -16,19 +17,20 @@ from pathlib import Path
 
 import torch
 
-from landseer.losses import MarginHead
+from landseer.losses import MarginHead, ShardedHead
 from landseer.models import Embedder, remade
 from landseer.recipe import StageOptions
 from landseer.storage.artifact import fingerprint_of
+from landseer.training import distributed
 from landseer.training.average import interpolate
-from landseer.training.checkpoint import Checkpoints
+from landseer.training.checkpoint import Checkpoints, load_whole
 from landseer.training.folder import Stage
 from landseer.training.head import KeptHead
-from landseer.training.loader import epoch_batches, sampler_of
+from landseer.training.loader import epoch_batches, sampler_of, with_ratios
 from landseer.training.log import Callback, Log
 from landseer.training.state import State, begin, finite, take_step, training_mode
 from landseer.training.subset import Subset
-from landseer.training.validation import validation_loss
+from landseer.training.validation import judge
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 LOG = "log.jsonl"
@@ -47,7 +49,7 @@ class _Job:
     total: int
     """Steps, where every photo can be read and patience does not end."""
     least: int
-    """Photos that a step needs."""
+    """Photos that a step needs of each process."""
     fill: tuple[int, int, int]
     progress: Progress | None
     checkpoints: Checkpoints | None
@@ -68,12 +70,18 @@ def train_stage(
     callbacks: Sequence[Callback] = (),
     folder: Path | None = None,
     checkpoint_every: int = 0,
+    shard_head: bool = False,
 ) -> Stage:
     """Train a copy of *embedder* on *subset* as *stage* says.
 
-    *held_out* are the photos the validation loss is taken on after each epoch; *kept* is the head of the stage
-    before.  With a *folder*, the log lies there, and checkpoints: one every *checkpoint_every* steps (0: none) and
-    one after each epoch with the lowest validation loss so far.  The same call goes on from the newest.
+    *held_out* are the photos each epoch is judged by; *kept* is the head of the stage before.  With a *folder*, the
+    log lies there, and checkpoints: one every *checkpoint_every* steps (0: none) and one after each epoch that was
+    judged better than all before.  The same call goes on from the newest.
+
+    Where several processes have joined (``distributed.joined``) each calls this with the same arguments, a folder
+    that all of them see, and its own *device*; a batch is shared out to them, only the first writes and is asked
+    to tell *progress* and *callbacks*.  With *shard_head* each holds its part of the head's rows; then only the
+    first process gets the whole stage.
 
     On a CPU the same arguments give the same weights to the bit, whatever *workers* is and however often the
     training was killed.  *progress* is told (steps done, steps in all, {"loss", "lr", "epoch", "images/s"});
@@ -81,15 +89,20 @@ def train_stage(
     finite, where no photo can be read, where *folder* is another training's, and for options that this embedder,
     subset or device cannot take.
     """
-    _check(embedder, stage, held_out, device)
+    _check(embedder, stage, held_out, device, shard_head)
+    if stage.aspects.sizes:
+        subset = with_ratios(subset, workers=workers)
+        held_out = with_ratios(held_out, workers=workers) if held_out else None
     if stage.pooling or stage.gem_p is not None:
         embedder = remade(embedder, pooling=stage.pooling or None, gem_p=stage.gem_p)
     with _seeded(seed):
-        checkpoints = None
-        if folder is not None:
-            checkpoints = Checkpoints(
-                folder, _identity(embedder, subset, stage, seed=seed, held_out=held_out, kept=kept)
+        identity = _identity(embedder, subset, stage, seed=seed, held_out=held_out, kept=kept)
+        if len(set(distributed.everyones(identity))) > 1:
+            raise ValueError(
+                "the processes were given different settings, photos or weights; start them alike"
             )
+        checkpoints = Checkpoints(folder, identity) if folder else None
+        first = distributed.rank() == 0
         red, green, blue = (min(255, max(0, round(255 * value))) for value in embedder.mean)
         job = _Job(
             subset=subset,
@@ -100,25 +113,39 @@ def train_stage(
             total=stage.epochs * sampler_of(subset, stage).num_batches(),
             least=_least(embedder),
             fill=(red, green, blue),
-            progress=progress,
+            progress=progress if first else None,
             checkpoints=checkpoints,
             every=checkpoint_every,
         )
         found = checkpoints.newest() if checkpoints else None
-        state = begin(embedder, subset, stage, kept=kept, workers=workers, device=device, fresh=found is None)
+        state = begin(
+            embedder,
+            subset,
+            stage,
+            kept=kept,
+            workers=workers,
+            device=device,
+            fresh=found is None,
+            shard_head=shard_head and distributed.world() > 1,
+        )
+        if not first:
+            torch.manual_seed(seed + distributed.rank())  # dropout is not the same in every part of a batch
         if checkpoints and found:
             checkpoints.load(found, state)
         best = _Best(job, state)
-        log = Log(folder / LOG if folder else None, callbacks)
+        log = Log(folder / LOG if folder and first else None, callbacks if first else ())
         with log.opened(step=state.step, epoch=state.epoch):
             while state.epoch < stage.epochs and not (stage.patience and state.waited >= stage.patience):
                 _train_epoch(job, state, log)
                 _end_epoch(job, state, log, best)
         # the last step's loss was taken before the last step
         _require_finite(job, state)
-        tuned, head = best.weights(state)
+        judged, head = best.weights(state)
+        tuned = copy.deepcopy(embedder)  # as before the stage: nothing frozen, no BatchNorm that needs others
+        tuned.load_state_dict(judged.state_dict())
         interpolate(tuned, embedder, stage.interpolate)
-        _unfreeze(tuned, embedder)
+        if isinstance(head, ShardedHead):
+            head = _whole(head, subset, stage) or head
     return Stage(
         embedder=tuned.eval(),
         head=head,
@@ -134,11 +161,34 @@ def finish_stage(folder: Path) -> None:
     Checkpoints(folder, "").clear()
 
 
-def _check(embedder: Embedder, stage: StageOptions, held_out: Subset | None, device: str) -> None:
-    where = f"stages.{stage.name}"
-    embedder.require_size(stage.size, f"{where}.size")
-    if stage.batch < _least(embedder):
-        raise ValueError(f"{where}.batch: the BatchNorm of the neck needs at least 2 photos a step")
+def _whole(head: ShardedHead, subset: Subset, stage: StageOptions) -> MarginHead | None:
+    """All processes' rows in one head, in the first process."""
+    state = head.full_state()
+    if state is None:
+        return None
+    with torch.device("meta"):
+        whole = MarginHead(
+            head.rows.shape[1], head.num_landmarks, options=stage.loss, photos_C=subset.photos_C.clip(min=1)
+        )
+    whole.load_state_dict(state, assign=True)
+    return whole
+
+
+def _check(
+    embedder: Embedder, stage: StageOptions, held_out: Subset | None, device: str, shard_head: bool
+) -> None:
+    where, world = f"stages.{stage.name}", distributed.world()
+    if not stage.aspects.sizes:
+        embedder.require_size(stage.size, f"{where}.size")
+    for width, height in stage.aspects.sizes:
+        embedder.require_size((width, height), f"{where}.aspects.sizes")
+    if stage.batch // world < _least(embedder):
+        raise ValueError(
+            f"{where}.batch: the BatchNorm of the neck needs at least 2 photos a step"
+            + (f" in each of {world} processes" if world > 1 else "")
+        )
+    if shard_head and stage.precision == "fp16":
+        raise ValueError(f'{where}.precision: a sharded head needs "bf16" or "float32"')
     if stage.precision == "fp16" and torch.device(device).type != "cuda":
         raise ValueError(
             f'{where}.precision: "fp16" needs a CUDA device, not {device}; use "bf16" or "float32"'
@@ -168,16 +218,17 @@ def _train_epoch(job: _Job, state: State, log: Log) -> None:
     for batch in batches:
         state.batch += 1
         state.unreadable.update(batch.unreadable)
-        if len(batch.row_B) < job.least:
+        counts = distributed.everyones(len(batch.row_B))
+        if min(counts) < job.least:
             continue
         number = state.step
-        loss, rate = take_step(state, job.stage, batch, total=job.total, least=job.least)
+        loss, rate = take_step(state, job.stage, batch, counts=counts, total=job.total, least=job.least)
         if not math.isfinite(loss):
             raise _diverged(job.stage, f"the loss is {loss} at step {number}")
         log.add({"stage": job.stage.name, "step": number, "epoch": state.epoch, "loss": loss, "lr": rate})
         if job.checkpoints and job.every and state.step % job.every == 0:
             _save(job, state, log)
-        clock.append((time.perf_counter(), clock[-1][1] + len(batch.row_B)))
+        clock.append((time.perf_counter(), clock[-1][1] + sum(counts)))
         if job.progress is not None:
             speed = (clock[-1][1] - clock[0][1]) / max(1e-9, clock[-1][0] - clock[0][0])
             facts = {"loss": loss, "lr": rate, "epoch": state.epoch, "images/s": speed}
@@ -187,15 +238,25 @@ def _train_epoch(job: _Job, state: State, log: Log) -> None:
 
 
 def _end_epoch(job: _Job, state: State, log: Log, best: _Best) -> None:
-    """Validate where photos are held out, and step over into the next epoch."""
+    """Judge the epoch where photos are held out, and step over into the next."""
     epoch, improved = state.epoch, False
+    for found in distributed.everyones(state.unreadable):
+        state.unreadable.update(found)
     if job.held_out:
-        loss = validation_loss(state, job.held_out, job.stage, workers=job.workers)
-        if not math.isfinite(loss):
-            raise _diverged(job.stage, f"the validation loss is {loss} after epoch {epoch}")
-        log.add({"stage": job.stage.name, "step": state.step, "epoch": epoch, "validation_loss": loss})
-        improved = loss < state.best_loss
-        state.best_loss = min(loss, state.best_loss)
+        judged = judge(state, job.held_out, job.stage, workers=job.workers)
+        if not math.isfinite(judged.loss):
+            raise _diverged(job.stage, f"the validation loss is {judged.loss} after epoch {epoch}")
+        entry: dict[str, float | int | str] = {
+            "stage": job.stage.name,
+            "step": state.step,
+            "epoch": epoch,
+            "validation_loss": judged.loss,
+        }
+        if judged.mean_average_precision is not None:
+            entry["validation_map"] = judged.mean_average_precision
+        log.add(entry)
+        improved = judged.penalty < state.least_penalty
+        state.least_penalty = min(judged.penalty, state.least_penalty)
         state.waited = 0 if improved else state.waited + 1
     state.epoch, state.batch = epoch + 1, 0
     if improved:
@@ -212,28 +273,30 @@ def _save(job: _Job, state: State, log: Log, *, best: bool = False) -> None:
 
 
 class _Best:
-    """The weights with the lowest validation loss, in memory, where patience will ask for them."""
+    """The weights of the epoch that was judged best, in memory, where patience will ask for them."""
 
     def __init__(self, job: _Job, state: State) -> None:
         self._wanted = job.stage.patience > 0
-        self._weights: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]] | None = None
+        self._own: list[dict[str, torch.Tensor]] = []
+        self._saved: tuple[dict[str, torch.Tensor], ...] = ()
         if self._wanted and state.best and job.checkpoints:
-            self._weights = job.checkpoints.weights(state.best)
+            self._saved = job.checkpoints.weights(state.best)
 
     def remember(self, state: State) -> None:
         if self._wanted:
-            embedder, head = (
+            self._own = [
                 {key: value.detach().to("cpu", copy=True) for key, value in module.state_dict().items()}
                 for module in state.judged()
-            )
-            self._weights = (embedder, head)
+            ]
 
     def weights(self, state: State) -> tuple[Embedder, MarginHead]:
-        embedder, head = state.judged()
-        if self._weights is not None:
-            embedder.load_state_dict(self._weights[0])
-            head.load_state_dict(self._weights[1])
-        return embedder, head
+        judged = state.judged()
+        for module, own in zip(judged, self._own, strict=False):
+            module.load_state_dict(own)
+        if not self._own:
+            for module, saved in zip(judged, self._saved, strict=False):
+                load_whole(module, saved)
+        return judged
 
 
 def _identity(
@@ -250,7 +313,13 @@ def _identity(
     for photos in (subset, held_out):
         if photos is not None:
             digest.update("\n".join(photos.ids).encode())
-            for column in (photos.row_N, photos.landmark_C, photos.clean_N, photos.continent_N):
+            for column in (
+                photos.row_N,
+                photos.landmark_C,
+                photos.clean_N,
+                photos.continent_N,
+                photos.ratio_N,
+            ):
                 digest.update(b"|" if column is None else column.tobytes())
     if kept is not None and stage.keep == "all":
         digest.update(kept.landmark_C.tobytes())
@@ -266,12 +335,6 @@ def _require_finite(job: _Job, state: State) -> None:
 
 def _diverged(stage: StageOptions, what: str) -> ValueError:
     return ValueError(f"stage {stage.name!r}: {what}; lower its lr ({stage.lr})")
-
-
-def _unfreeze(tuned: Embedder, start: Embedder) -> None:
-    """What this stage kept fixed is free again: the next stage decides for itself."""
-    for parameter, before in zip(tuned.parameters(), start.parameters(), strict=True):
-        parameter.requires_grad_(before.requires_grad)
 
 
 @contextmanager

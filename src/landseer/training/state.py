@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from landseer.losses import MarginHead, sample_weights
+from landseer.losses import MarginHead, ShardedHead, sample_weights
 from landseer.models import Embedder
 from landseer.recipe import StageOptions
+from landseer.training import distributed
 from landseer.training.average import move_towards
 from landseer.training.head import KeptHead, new_head, start_head
 from landseer.training.loader import Batch
@@ -35,14 +40,16 @@ class State:
     """Running averages of embedder and head, under these names."""
     weight_N: np.ndarray | None
     """Weight of each photo of the subset; None where all are the same."""
+    run: nn.Module
+    """The loss of a part of a batch, whose backward pass leaves the gradients of all processes together."""
     epoch: int = 0
     batch: int = 0
     """Batches of the epoch that are done."""
     step: int = 0
     """Steps that are done; batches of unreadable photos make none."""
-    best_loss: float = math.inf
+    least_penalty: float = math.inf
     best: str = ""
-    """The checkpoint with the lowest validation loss."""
+    """The checkpoint of the epoch that was judged best."""
     waited: int = 0
     """Epochs since then."""
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -63,12 +70,15 @@ def begin(
     workers: int,
     device: str,
     fresh: bool,
+    shard_head: bool = False,
 ) -> State:
     """A stage before its first step, on a copy of *embedder*; not *fresh*: to be overwritten by a checkpoint."""
     tuned = copy.deepcopy(embedder).to(device)
-    head = new_head(tuned, subset, stage)
+    head = new_head(tuned, subset, stage, shard=shard_head)
     if fresh:
         start_head(head, tuned, subset, stage, kept=kept, workers=workers)
+    if stage.bn == "normal":
+        tuned = cast("Embedder", distributed.synchronised(tuned, torch.device(device)))
     optimiser = build_optimiser(tuned, head, stage)
     average = None
     if stage.ema:
@@ -81,6 +91,7 @@ def begin(
         scaler=torch.amp.GradScaler(torch.device(device).type, enabled=stage.precision == "fp16"),
         average=average,
         weight_N=_weights(subset, stage),
+        run=_together(tuned, head, stage),
     )
 
 
@@ -96,26 +107,32 @@ def training_mode(state: State, stage: StageOptions) -> None:
 
 
 def take_step(
-    state: State, stage: StageOptions, batch: Batch, *, total: int, least: int
+    state: State, stage: StageOptions, batch: Batch, *, counts: Sequence[int], total: int, least: int
 ) -> tuple[float, float]:
     """One step on *batch*, step number ``state.step`` of *total*; returns (loss, rate of the head).
 
-    The photos go through the model in ``accumulate`` parts of at least *least* photos; the gradient is that of
-    the mean over all of them, except that a BatchNorm sees a part at a time.
+    *counts* are the photos of every process's part of the batch.  They go through the model in ``accumulate`` parts
+    of at least *least* photos; the gradient is that of the mean over all photos of all processes, except that a
+    BatchNorm, a scale that follows the batch and the triplet loss see a process's part at a time.
     """
     rate = set_rate(state.optimiser, stage, step=state.step, total=total)
     margin = margin_at(stage.loss, step=state.step, total=total)
-    num = len(batch.row_B)
+    num, num_parts = sum(counts), min(stage.accumulate, max(1, min(counts) // least))
     state.optimiser.zero_grad(set_to_none=True)
     loss = 0.0
-    for part_B in np.array_split(np.arange(num), min(stage.accumulate, max(1, num // least))):
-        part = _loss(state, stage, batch, part_B, margin) * (len(part_B) / num)
-        state.scaler.scale(part).backward()
+    for number, part_B in enumerate(np.array_split(np.arange(len(batch.row_B)), num_parts)):
+        # a sharded head gives the mean over the parts of all processes, another that over this one's
+        photos = sum(_part_size(count, number, num_parts) for count in counts)
+        share = (photos if isinstance(state.head, ShardedHead) else len(part_B)) / num
+        with _quiet(state.run) if number < num_parts - 1 else nullcontext():
+            part = _loss(state, stage, batch, part_B, margin) * share
+            state.scaler.scale(part).backward()
         loss += float(part.detach())
+    if not isinstance(state.head, ShardedHead):
+        loss = distributed.total(loss, part.device)
     if stage.clip:
         state.scaler.unscale_(state.optimiser)
-        trained = [p for group in state.optimiser.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(trained, stage.clip)
+        _clip(state, stage.clip)
     state.scaler.step(state.optimiser)
     state.scaler.update()
     if state.average is not None:
@@ -123,6 +140,49 @@ def take_step(
         move_towards(state.average["head"], state.head, stage.ema)
     state.step += 1
     return loss, rate
+
+
+class _Loss(nn.Module):
+    """Descriptors and loss in one call, since data-parallel processes exchange what one module's call needs."""
+
+    def __init__(self, embedder: nn.Module, head: MarginHead) -> None:
+        super().__init__()
+        self.embedder, self.head = embedder, head
+
+    def forward(self, pixels: Tensor, row_N: Tensor, weight_N: Tensor | None, margin: float | None) -> Tensor:
+        return self.head(self.embedder(pixels), row_N, weight_N=weight_N, margin=margin)
+
+
+def _together(embedder: Embedder, head: MarginHead, stage: StageOptions) -> nn.Module:
+    device = next(embedder.backbone.parameters()).device
+    embed = cast("nn.Module", torch.compile(embedder)) if stage.compile else embedder
+    if isinstance(head, ShardedHead):
+        return _Loss(distributed.data_parallel(embed, device), head)
+    return distributed.data_parallel(_Loss(embed, head), device)
+
+
+def _quiet(run: nn.Module) -> AbstractContextManager[None]:
+    """Gradients stay in their process: those of a part that is not the step's last."""
+    spread = [module for module in run.modules() if isinstance(module, DistributedDataParallel)]
+    return spread[0].no_sync() if spread else nullcontext()
+
+
+def _part_size(count: int, number: int, parts: int) -> int:
+    """Length of part *number* when *count* photos are split as ``numpy.array_split`` does."""
+    return count // parts + (number < count % parts)
+
+
+def _clip(state: State, most: float) -> None:
+    """Bring the norm of the gradient of all weights, those of other processes' rows too, to *most* at most."""
+    trained = [p for group in state.optimiser.param_groups for p in group["params"]]
+    rows = list(state.head.parameters()) if isinstance(state.head, ShardedHead) else []
+    own = {id(parameter) for parameter in rows}
+    shared = [p.grad for p in trained if p.grad is not None and id(p) not in own]
+    norm = torch.nn.utils.get_total_norm(shared)
+    if rows:
+        mine = torch.nn.utils.get_total_norm([p.grad for p in rows if p.grad is not None])
+        norm = (norm.square() + distributed.summed(mine.square())).sqrt()
+    torch.nn.utils.clip_grads_with_norm_(trained, most, norm)
 
 
 def autocast(stage: StageOptions, device: torch.device) -> torch.autocast:
@@ -144,14 +204,13 @@ def _loss(
     state: State, stage: StageOptions, batch: Batch, part_B: np.ndarray, margin: float | None
 ) -> Tensor:
     whole = len(part_B) == len(batch.row_B)
-    pixels = state.embedder.normalise(batch.photos_BSS3 if whole else batch.photos_BSS3[part_B])
+    pixels = state.embedder.normalise(batch.photos_BHW3 if whole else batch.photos_BHW3[part_B])
     row_B = torch.from_numpy(batch.row_B[part_B]).to(pixels.device)
     weight_B = None
     if state.weight_N is not None:
         weight_B = torch.from_numpy(state.weight_N[batch.position_B[part_B]]).to(pixels.device)
     with autocast(stage, pixels.device):
-        descriptors = state.embedder(pixels)
-    return state.head(descriptors, row_B, weight_N=weight_B, margin=margin)
+        return state.run(pixels, row_B, weight_B, margin)
 
 
 def _weights(subset: Subset, stage: StageOptions) -> np.ndarray | None:

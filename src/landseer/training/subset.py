@@ -33,6 +33,8 @@ class Subset:
     landmark_C: np.ndarray
     clean_N: np.ndarray | None = None
     continent_N: np.ndarray | None = None
+    ratio_N: np.ndarray | None = None
+    """Height / width of each photo, where batches go by shape."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -41,6 +43,23 @@ class Subset:
     def photos_C(self) -> np.ndarray:
         """Photos of each row's landmark, int64 ``[C]``."""
         return np.bincount(self.row_N, minlength=len(self.landmark_C))
+
+    def take(self, chosen_N: np.ndarray) -> Subset:
+        """The photos where the mask *chosen_N* holds, with the same label space."""
+        position_M = np.flatnonzero(chosen_N)
+
+        def part(column_N: np.ndarray | None) -> np.ndarray | None:
+            return None if column_N is None else column_N[position_M]
+
+        return replace(
+            self,
+            ids=tuple(self.ids[position] for position in position_M),
+            paths=tuple(self.paths[position] for position in position_M),
+            row_N=self.row_N[position_M],
+            clean_N=part(self.clean_N),
+            continent_N=part(self.continent_N),
+            ratio_N=part(self.ratio_N),
+        )
 
 
 def training_subset(

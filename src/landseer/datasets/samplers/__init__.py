@@ -1,6 +1,6 @@
 """Samplers: which photos stand in which batch of an epoch, by (seed, epoch, rank) alone."""
 
-from landseer.datasets.samplers.aspect import ASPECT_SIZES, AspectGrouped, AspectSizes
+from landseer.datasets.samplers.aspect import AspectGrouped, bin_of
 from landseer.datasets.samplers.base import Sampler
 from landseer.datasets.samplers.continents import (
     CLEAN_SHARE,
@@ -15,13 +15,11 @@ from landseer.datasets.samplers.mixture import BatchMixture, Part, PhotoMixture,
 from landseer.datasets.samplers.shuffle import IdUniform, Shuffle
 
 __all__ = [
-    "ASPECT_SIZES",
     "CLEAN_SHARE",
     "OTHER",
     "POOLS",
     "RATIOS",
     "AspectGrouped",
-    "AspectSizes",
     "BatchMixture",
     "ContinentAware",
     "Drawn",
@@ -31,5 +29,6 @@ __all__ = [
     "SampledPart",
     "Sampler",
     "Shuffle",
+    "bin_of",
     "continents_in",
 ]
