@@ -17,7 +17,13 @@ from landseer.losses import MarginHead
 from landseer.models import build_embedder, remade
 from landseer.photos import load_sized, load_square
 from landseer.recipe import DataOptions, LossOptions, ModelOptions
-from landseer.training import hold_out, train_stage, training_subset, validation_subset
+from landseer.training import (
+    hold_out,
+    tensorboard_callback,
+    train_stage,
+    training_subset,
+    validation_subset,
+)
 from landseer.training import state as state_room
 from landseer.training.head import KeptHead, grow
 from landseer.training.loader import Batch, epoch_batches, plain_batches, sampler_of, with_ratios
@@ -632,3 +638,24 @@ def test_a_validation_that_no_checkpoint_knows_of_is_logged_once(tiny, watched, 
     assert [entry["epoch"] for entry in result.validation] == [0, 1, 2]
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert tuple(line for line in lines if "validation_loss" in line) == result.validation
+
+
+def test_tensorboard_reads_the_curves(tiny, watched, stage, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    subset, held_out = watched
+    listener = tensorboard_callback(tmp_path)
+    assert listener is not None
+    result = train_stage(
+        tiny(), subset, stage(judge="mAP"), seed=0, held_out=held_out, callbacks=[listener]
+    )
+    curves = EventAccumulator(str(tmp_path))
+    curves.Reload()
+    for key, entries in (
+        ("loss", result.losses),
+        ("lr", result.losses),
+        ("validation_loss", result.validation),
+        ("validation_map", result.validation),
+    ):
+        found = [(event.step, event.value) for event in curves.Scalars(f"toy/{key}")]
+        assert found == [(entry["step"], pytest.approx(entry[key], rel=1e-6)) for entry in entries], key

@@ -108,5 +108,5 @@ def _curves(folder: Path) -> tuple[Callback]:
 
     callback = tensorboard_callback(folder)
     if callback is None:
-        raise ValueError("--tensorboard: TensorBoard is not installed; pip install tensorboard")
+        raise ValueError("--tensorboard: TensorBoard is not installed; pip install landseer[tensorboard]")
     return (callback,)

@@ -165,7 +165,7 @@ def _short(text: str) -> str:
 
 
 def _estimate(number: Number | None) -> figures.Estimate | None:
-    if number is None or not 0 <= number.value <= 1:
+    if number is None or not results.is_share(number):
         return None
     return figures.Estimate(value=number.value, low=number.low, high=number.high)
 

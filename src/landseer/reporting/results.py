@@ -139,10 +139,15 @@ def stage_rows(
     return name, groups, rows
 
 
+def is_share(number: Number) -> bool:
+    """Whether it lies between 0 and 1 by its nature: a position may be 1, too, but has no place among shares."""
+    return "position" not in number.name and 0 <= number.value <= 1
+
+
 def span_of(rows: Sequence[HeadlineRow]) -> tuple[float, float]:
     """The tenths, within 0 and 1, between which all intervals of *rows* lie that lie there at all."""
     numbers = [number for row in rows for number in (row.trained, row.untrained) if number is not None]
-    inside = [number for number in numbers if 0 <= number.value <= 1]
+    inside = [number for number in numbers if is_share(number)]
     if not inside:
         return 0.0, 1.0
     low = max(0, math.floor(min(number.low for number in inside) * 10))
