@@ -21,11 +21,22 @@ D components.
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Protocol
 
 import numpy as np
 
-from landseer.search.scores import UNIT_32, gamma, norm_bounds, round_sums, sum_bound, to_float32
+from landseer.search.certified import Prepared, prepare, search_prepared
+from landseer.search.scores import (
+    UNIT_32,
+    best,
+    exact_scores,
+    gamma,
+    norm_bounds,
+    round_sums,
+    sum_bound,
+    to_float32,
+)
 from landseer.types import PADDING, Descriptors, Ranking
 
 _QUERIES_AT_ONCE = 1024
@@ -35,10 +46,19 @@ _CROWDED_AT_ONCE = 128
 _WIDEST_BLOCK = 8192
 _LARGEST_PRODUCT = 2.0**100
 _SMALLEST_NORMAL = 2.0**-126
+_ENOUGH_QUERIES = 128
+_WORTH_PREPARING = 2**33
+_WORTH_IMPORTING = 2**38
+_MOST_PREPARED = 2**30
 
 
 def search_exact(
-    queries: Descriptors, gallery: Descriptors, *, k: int, block: int | None = None, device: str = "cpu"
+    queries: Descriptors,
+    gallery: Descriptors | Prepared,
+    *,
+    k: int,
+    block: int | None = None,
+    device: str = "cpu",
 ) -> Ranking:
     """The *k* best photos of *gallery* for every query: by score, equal scores by lower position.
 
@@ -47,35 +67,69 @@ def search_exact(
     else a torch device).  Where the gallery has fewer than *k* photos the rows end in padding.  The rows
     may be float16 and a memory map.
 
+    A gallery that is asked again and again is best given as ``prepare(gallery)``: the same result sooner, on
+    the CPU.  For many queries at once it is prepared on the way.
+
     Raises ``ValueError`` where the two do not fit each other, or a row holds a NaN or an infinity.
     """
-    block = _block(len(queries), queries.dim) if block is None else block
-    _check(queries, gallery, k=k, block=block)
-    gallery_norm_N = norm_bounds(gallery.rows_ND, gallery.ids)
+    prepared = gallery if isinstance(gallery, Prepared) else None
+    rows = gallery.gallery if isinstance(gallery, Prepared) else gallery
+    _check(queries, rows, k=k, block=1 if block is None else block)
+    if prepared is None and device == "cpu" and _worth_preparing(len(queries), rows):
+        prepared = prepare(rows)
+    norm_N = norm_bounds(rows.rows_ND, rows.ids) if prepared is None else prepared.norm_N
     query_norm_Q = norm_bounds(queries.rows_ND, queries.ids)
     positions_QK = np.full((len(queries), k), PADDING, np.int64)
     scores_QK = np.full((len(queries), k), -np.inf, np.float32)
-    step = max(1, min(_QUERIES_AT_ONCE, _PLACES_AT_ONCE // _places(k, len(gallery))))
-    for start in range(0, len(queries) if len(gallery) else 0, step):
-        part = slice(start, start + step)
-        answer = _search(
-            queries.rows_ND[part],
-            query_norm_Q[part],
-            gallery.rows_ND,
-            gallery_norm_N,
-            k=min(k, len(gallery)),
-            block=block,
-            device=device,
+    if len(queries) and len(rows):
+        found = k if k < len(rows) else len(rows)
+        positions, scores = _search_all(
+            queries.rows_ND, query_norm_Q, rows.rows_ND, norm_N, prepared, k=found, block=block, device=device
         )
-        positions_QK[part, : len(gallery)], scores_QK[part, : len(gallery)] = answer
+        positions_QK[:, :found], scores_QK[:, :found] = positions, scores
     return Ranking(
         query_ids=queries.ids,
-        gallery_ids=gallery.ids,
+        gallery_ids=rows.ids,
         positions_QK=positions_QK,
         scores_QK=scores_QK,
-        score_kind="cosine" if queries.normalised and gallery.normalised else "dot",
-        gallery_fingerprint=gallery.fingerprint,
+        score_kind="cosine" if queries.normalised and rows.normalised else "dot",
+        gallery_fingerprint=rows.fingerprint,
     )
+
+
+def _worth_preparing(num_queries: int, gallery: Descriptors) -> bool:
+    """Preparing takes as long as some fifty queries do, a byte a component, and torch."""
+    size = len(gallery) * gallery.dim
+    work = _WORTH_PREPARING if "torch" in sys.modules else _WORTH_IMPORTING
+    return num_queries >= _ENOUGH_QUERIES and num_queries * size >= work and size <= _MOST_PREPARED
+
+
+def _search_all(
+    queries_QD: np.ndarray,
+    query_norm_Q: np.ndarray,
+    gallery_ND: np.ndarray,
+    gallery_norm_N: np.ndarray,
+    prepared: Prepared | None,
+    *,
+    k: int,
+    block: int | None,
+    device: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and scores ``[Q, k]``: certified from codes where there are any, else and for the rest in float32."""
+    positions_QK = np.empty((len(queries_QD), k), np.int64)
+    scores_QK = np.empty((len(queries_QD), k), np.float32)
+    left = np.arange(len(queries_QD))
+    if prepared is not None and prepared.codes_ND is not None and device == "cpu":
+        positions_QK, scores_QK, open_Q = search_prepared(queries_QD, query_norm_Q, prepared, k=k)
+        left = np.flatnonzero(open_Q)
+    step = max(1, min(_QUERIES_AT_ONCE, _PLACES_AT_ONCE // _places(k, len(gallery_ND))))
+    block = _block(len(left), queries_QD.shape[1]) if block is None else block
+    for start in range(0, len(left), step):
+        part = left[start : start + step]
+        positions_QK[part], scores_QK[part] = _search(
+            queries_QD[part], query_norm_Q[part], gallery_ND, gallery_norm_N, k=k, block=block, device=device
+        )
+    return positions_QK, scores_QK
 
 
 def _check(queries: Descriptors, gallery: Descriptors, *, k: int, block: int) -> None:
@@ -328,25 +382,10 @@ def _decide(
             strict=True,
         )
     ]
-    num_Q = np.array([len(row) for row in rows])
-    query_M, row_M = np.repeat(np.arange(len(rows)), num_Q), np.concatenate(rows)
-    sums = [
-        gallery_ND[row].astype(np.float64) @ queries_QD[q].astype(np.float64) for q, row in enumerate(rows)
-    ]
-    score_M = round_sums(
-        np.concatenate(sums),
-        sum_bound(queries_QD.shape[1]) * query_norm_Q[query_M] * gallery_norm_N[row_M],
-        queries_QD=queries_QD,
-        query_M=query_M,
-        rows_ND=gallery_ND,
-        row_M=row_M,
-    )
-    filled_QW = np.arange(max(k, num_Q.max(initial=0))) < num_Q[:, None]
-    positions_QW = np.full(filled_QW.shape, PADDING, np.int64)
-    scores_QW = np.full(filled_QW.shape, -np.inf, np.float32)
-    positions_QW[filled_QW], scores_QW[filled_QW] = row_M, score_M
-    order_QK = np.argsort(-scores_QW, axis=1, kind="stable")[:, :k]  # stable: ties go to the lower position
-    return np.take_along_axis(positions_QW, order_QK, axis=1), np.take_along_axis(scores_QW, order_QK, axis=1)
+    query_M = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    row_M = np.concatenate(rows)
+    score_M = exact_scores(queries_QD, query_norm_Q, query_M, gallery_ND, gallery_norm_N, row_M)
+    return best(query_M, row_M, score_M, num_queries=len(queries_QD), k=k)
 
 
 def _search_blockwise(

@@ -11,7 +11,7 @@ both ends of that interval round to the same float32, so does everything between
 included, since rounding is monotone.  Only the few pairs whose interval straddles a rounding boundary go to
 ``fsum``.
 
-Axes: Q queries, N gallery rows, M (query, row) pairs, D components.
+Axes: Q queries, N gallery rows, M (query, row) pairs, K answers, D components.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from landseer.types import PADDING
 
 UNIT_32 = 2.0**-24
 UNIT_64 = 2.0**-53
@@ -97,6 +99,39 @@ def round_sums(
         for pair in np.flatnonzero(score_M[few] != to_float32(sum_M[few] - tight)):
             score_M[few[pair]] = to_float32(np.float64(math.fsum(product_MD[pair])))
     return score_M
+
+
+def exact_scores(
+    queries_QD: np.ndarray,
+    query_norm_Q: np.ndarray,
+    query_M: np.ndarray,
+    rows_ND: np.ndarray,
+    norm_N: np.ndarray,
+    row_M: np.ndarray,
+) -> np.ndarray:
+    """The scores (float32 ``[M]``) of pairs (query, row) that stand in the order of the queries."""
+    ends_Q = np.cumsum(np.bincount(query_M, minlength=len(queries_QD)))
+    sum_M = np.empty(len(query_M), np.float64)
+    for query in np.unique(query_M):
+        pairs = slice(ends_Q[query - 1] if query else 0, ends_Q[query])
+        wide: np.ndarray = rows_ND[row_M[pairs]].astype(np.float64)
+        # not the BLAS: its threads wait for each other longer than so small a product takes
+        np.einsum("md,d->m", wide, queries_QD[query].astype(np.float64), out=sum_M[pairs])
+    bound_M = sum_bound(queries_QD.shape[1]) * query_norm_Q[query_M] * norm_N[row_M]
+    return round_sums(sum_M, bound_M, queries_QD=queries_QD, query_M=query_M, rows_ND=rows_ND, row_M=row_M)
+
+
+def best(
+    query_M: np.ndarray, row_M: np.ndarray, score_M: np.ndarray, *, num_queries: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and scores ``[Q, k]`` of the best pairs, which stand by query, then by row."""
+    num_Q = np.bincount(query_M, minlength=num_queries)
+    filled_QW = np.arange(max(k, num_Q.max(initial=0))) < num_Q[:, None]
+    positions_QW = np.full(filled_QW.shape, PADDING, np.int64)
+    scores_QW = np.full(filled_QW.shape, -np.inf, np.float32)
+    positions_QW[filled_QW], scores_QW[filled_QW] = row_M, score_M
+    order_QK = np.argsort(-scores_QW, axis=1, kind="stable")[:, :k]  # stable: ties go to the lower position
+    return np.take_along_axis(positions_QW, order_QK, axis=1), np.take_along_axis(scores_QW, order_QK, axis=1)
 
 
 def _chunks(numbers: np.ndarray) -> Iterator[np.ndarray]:
