@@ -37,6 +37,7 @@ CASES: dict[str, dict] = {
         "optimiser": "adamw",
         "lr": 1e-3,
         "clip": 0.5,
+        "pull": 20.0,
         "ema": 0.8,
         "patience": 20,
         "judge": "mAP",

@@ -280,6 +280,35 @@ def test_weights_of_photos_reach_the_loss(tiny, toy, stage):
 # -- averages, precision
 
 
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_a_pull_leads_back_by_its_share_of_the_rate(tiny, toy, stage, optimiser):
+    rates = {"lr": 0.1, "backbone_lr": 0.5, "schedule": "constant", "bn": "frozen-statistics"}
+    ends, heads = [], []
+    for pull in (0.0, 4.0):
+        options = stage(optimiser=optimiser, pull=pull, weight_decay=0.0, **rates)
+        state = begin(tiny(), toy, options, kept=None, workers=1, device="cpu", fresh=True)
+        state.head.load_state_dict({"rows": torch.linspace(-1, 1, 48).view(3, 16)})
+        training_mode(state, options)
+        step_on(state, options, some_batch(toy, range(6)), least=1)
+        ends.append(weights_of(state.embedder))
+        heads.append(weights_of(state.head))
+    start = weights_of(tiny())
+    for key, free in ends[0].items():
+        share = 4.0 * 0.1 * (0.5 if key.startswith("backbone") else 1.0)
+        expected = free + share * (start[key] - free) if free.is_floating_point() else free
+        assert torch.allclose(ends[1][key], expected, atol=1e-6), key
+    assert torch.equal(heads[0]["rows"], heads[1]["rows"]), "landmarks have nowhere to go back to"
+
+
+def test_a_full_pull_moves_nothing_and_one_beyond_is_refused(tiny, toy, stage):
+    fixed = stage(pull=50.0, lr=0.02, schedule="constant", bn="frozen-statistics")
+    left = train_stage(tiny(), toy, fixed, seed=0).embedder
+    for key, value in weights_of(tiny()).items():
+        assert torch.allclose(left.state_dict()[key], value, atol=1e-6), key
+    with pytest.raises(ValueError, match=r"pull: at a rate of 0\.02 a step would lead beyond the start"):
+        stage(pull=51.0, lr=0.02)
+
+
 def test_the_average_follows_the_weights(tiny, toy, stage):
     options = stage(ema=0.75)
     state = begin(tiny(neck="fc-bn"), toy, options, kept=None, workers=1, device="cpu", fresh=True)
@@ -646,9 +675,7 @@ def test_tensorboard_reads_the_curves(tiny, watched, stage, tmp_path):
     subset, held_out = watched
     listener = tensorboard_callback(tmp_path)
     assert listener is not None
-    result = train_stage(
-        tiny(), subset, stage(judge="mAP"), seed=0, held_out=held_out, callbacks=[listener]
-    )
+    result = train_stage(tiny(), subset, stage(judge="mAP"), seed=0, held_out=held_out, callbacks=[listener])
     curves = EventAccumulator(str(tmp_path))
     curves.Reload()
     for key, entries in (

@@ -31,6 +31,7 @@ STAGE = {
     "lr": 0.02,
     "ema": 0.8,
     "clip": 1.0,
+    "pull": 2.0,
     "sampler": "id-uniform",
     "photos_each": 2,
     "patience": 3,

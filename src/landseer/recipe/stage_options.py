@@ -111,6 +111,9 @@ class StageOptions:
     """Each block of the backbone learns at this multiple of the rate of the block behind it."""
     weight_decay: float = 1e-4
     """Decoupled for AdamW, L2 for SGD; on weight matrices only, never on biases, norms and the head."""
+    pull: float = 0.0
+    """How strongly backbone, pooling and neck are drawn back to where the stage began: a step moves them this times
+    their rate of the way there (L2-SP, Li et al., ICML 2018, decoupled like AdamW's decay); 0: not at all."""
     clip: float = 0.0
     """Largest norm of the gradient of all weights together; 0: not clipped."""
     schedule: Literal["cosine", "constant", "inverse-time"] = "cosine"
@@ -153,8 +156,20 @@ class StageOptions:
         for key in ("epochs", "batch", "accumulate", "photos_each"):
             require(getattr(self, key) >= 1, key, f"must be at least 1, not {getattr(self, key)}")
         require(self.lr > 0, "lr", f"must be above 0, not {self.lr}")
-        for key in ("patience", "neck_lr", "backbone_lr", "bias_lr", "weight_decay", "clip", "lr_decay"):
+        for key in (
+            "patience",
+            "neck_lr",
+            "backbone_lr",
+            "bias_lr",
+            "weight_decay",
+            "pull",
+            "clip",
+            "lr_decay",
+        ):
             require(getattr(self, key) >= 0, key, f"must not be negative, not {getattr(self, key)}")
+        most = self.lr * max(self.neck_lr, self.backbone_lr) * max(1.0, self.bias_lr)
+        near = not self.pull or self.pull * most <= 1
+        require(near, "pull", f"at a rate of {most:g} a step would lead beyond the start")
         for key in ("warmup", "warmup_start", "final_lr", "interpolate"):
             require(0 <= getattr(self, key) <= 1, key, f"must lie in 0..1, not {getattr(self, key)}")
         for key in ("momentum", "ema"):

@@ -40,6 +40,8 @@ class State:
     """Running averages of embedder and head, under these names."""
     weight_N: np.ndarray | None
     """Weight of each photo of the subset; None where all are the same."""
+    origin: dict[nn.Parameter, Tensor]
+    """Where the weights that are drawn back began; empty where none are."""
     run: nn.Module
     """The loss of a part of a batch, whose backward pass leaves the gradients of all processes together."""
     epoch: int = 0
@@ -91,6 +93,7 @@ def begin(
         scaler=torch.amp.GradScaler(torch.device(device).type, enabled=stage.precision == "fp16"),
         average=average,
         weight_N=_weights(subset, stage),
+        origin=_origin(tuned) if stage.pull else {},
         run=_together(tuned, head, stage),
     )
 
@@ -135,6 +138,7 @@ def take_step(
         _clip(state, stage.clip)
     state.scaler.step(state.optimiser)
     state.scaler.update()
+    _draw_back(state, stage.pull)
     if state.average is not None:
         move_towards(state.average["embedder"], state.embedder, stage.ema)
         move_towards(state.average["head"], state.head, stage.ema)
@@ -165,6 +169,19 @@ def _quiet(run: nn.Module) -> AbstractContextManager[None]:
     """Gradients stay in their process: those of a part that is not the step's last."""
     spread = [module for module in run.modules() if isinstance(module, DistributedDataParallel)]
     return spread[0].no_sync() if spread else nullcontext()
+
+
+def _origin(embedder: Embedder) -> dict[nn.Parameter, Tensor]:
+    # as they are before a checkpoint is loaded: a stage that goes on is drawn to where it was begun
+    return {weight: weight.detach().clone() for weight in embedder.parameters() if weight.requires_grad}
+
+
+@torch.no_grad()
+def _draw_back(state: State, pull: float) -> None:
+    for group in state.optimiser.param_groups if state.origin else ():
+        for weight in group["params"]:
+            if weight in state.origin:
+                weight.lerp_(state.origin[weight], pull * group["lr"])
 
 
 def _part_size(count: int, number: int, parts: int) -> int:
