@@ -6,9 +6,6 @@ of threads and of processes.  Axes: B photos of a batch, H and W of the input in
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +22,6 @@ from landseer.training.subset import Subset
 
 Load = Callable[[int], np.ndarray]
 """Position in the subset -> pixels uint8 ``[H, W, 3]``."""
-_NICENESS = 19
 _AHEAD = 3  # batches decoded before they are needed: enough to hide a slow photo, little memory
 
 
@@ -187,7 +183,7 @@ def _ahead(load: Load, subset: Subset, picks: Iterable[np.ndarray], workers: int
     waiting: deque[tuple[np.ndarray, list[Future[np.ndarray]]]] = deque()
     if workers < 1:
         raise ValueError(f"workers: must be at least 1, not {workers}")
-    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode", initializer=_step_back) as pool:
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode") as pool:
         try:
             for pick in picks:
                 waiting.append((pick, [pool.submit(load, int(position)) for position in pick]))
@@ -198,15 +194,6 @@ def _ahead(load: Load, subset: Subset, picks: Iterable[np.ndarray], workers: int
         finally:
             for photo in (photo for _, photos in waiting for photo in photos):
                 photo.cancel()
-
-
-def _step_back() -> None:
-    """Let this thread run where the model's leave a core idle.
-
-    The threads of one layer wait for each other, so a decoder that takes the core of one of them stops them all.
-    """
-    if sys.platform == "linux":  # elsewhere niceness is of the process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _batch(subset: Subset, pick: np.ndarray, loaded: list[Future[np.ndarray]]) -> Batch:
