@@ -47,9 +47,11 @@ docs: $(STAMP)  ## write the pages that are generated from --help and from the o
 	$(BIN)/python docs/make_commands.py
 	$(BIN)/python docs/make_recipes.py
 
-bench: $(STAMP)  ## decoding and search beside their floors and peers (extraction.py takes a collection and a model)
+bench: $(STAMP)  ## decoding, search, index and head beside floors and peers; extraction.py and training.py take a collection
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/index.py
+	$(BIN)/python benchmarks/head.py
 
 results-check: $(STAMP)  ## replay the headline numbers where the real photos are at hand
 	$(BIN)/pytest -m photos -rs

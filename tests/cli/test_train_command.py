@@ -89,7 +89,10 @@ def test_tensorboard_is_told_or_named(data, tmp_path, monkeypatch):
     assert [entry["step"] for entry in told if "loss" in entry] == list(range(len(told) - 1))
     monkeypatch.setattr("landseer.training.tensorboard_callback", lambda folder: None)
     found = train(data, tmp_path / "other", "--tensorboard", tmp_path / "curves")
-    assert str(found.exception) == "--tensorboard: TensorBoard is not installed; pip install landseer[tensorboard]"
+    assert (
+        str(found.exception)
+        == "--tensorboard: TensorBoard is not installed; pip install landseer[tensorboard]"
+    )
     assert not (tmp_path / "other").exists()
 
 

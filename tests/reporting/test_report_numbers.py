@@ -62,9 +62,14 @@ def test_span_holds_every_interval_and_is_never_empty():
     point = Number(name="m", value=1.0, low=1.0, high=1.0, num_queries=1, group="g")
     low, high = results.span_of([results.HeadlineRow(name="m", trained=point, untrained=None)])
     assert low < high
-    first = Number(name="median position of first hit", value=1.0, low=1.0, high=1.0, num_queries=1, group="g")
+    first = Number(
+        name="median position of first hit", value=1.0, low=1.0, high=1.0, num_queries=1, group="g"
+    )
     assert not results.is_share(first), "a first place is no share of anything"
-    assert results.span_of([results.HeadlineRow(name="m", trained=first, untrained=row.trained)]) == (0.4, 0.7)
+    assert results.span_of([results.HeadlineRow(name="m", trained=first, untrained=row.trained)]) == (
+        0.4,
+        0.7,
+    )
     rank = Number(name="median rank", value=30.0, low=20.0, high=40.0, num_queries=1, group="g")
     assert results.span_of([results.HeadlineRow(name="m", trained=rank, untrained=None)]) == (0.0, 1.0)
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landseer.search import exact, score, search_exact
+from landseer.search import certified, exact, score, search_exact
+from landseer.search.certified import prepare
 from landseer.search.scores import norm_bounds, round_sums, sum_bound
 from landseer.types import PADDING, Descriptors
 
@@ -38,16 +39,39 @@ def assert_exact(ranking, query_rows, gallery_rows, k):
     assert np.array_equal(ranking.scores_QK, scores)
 
 
+WAYS = ("plain", "prepared, one by one", "prepared, in blocks")
+
+
+def ask(query_rows, gallery_rows, *, way, k, block=None):
+    """Search the float32 way, or from a prepared gallery by either scan, in blocks so small that many go by."""
+    queries, gallery = descriptors(query_rows, "q"), descriptors(gallery_rows)
+    if way == "plain":
+        return search_exact(queries, gallery, k=k, block=block)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certified, "_ALONE", 0 if "blocks" in way else 10**9)
+        patch.setattr(certified, "_FIRST_BLOCK", 16)
+        patch.setattr(certified, "_BLOCK", 8)
+        return search_exact(queries, prepare(gallery), k=k, block=block)
+
+
+def largest_power(dtype):
+    """Ten to this power is near the end of what the type holds, in both directions."""
+    return 37 if dtype == np.float32 else 4
+
+
 @st.composite
 def adversaries(draw):
     """Rows that tie, nearly tie, vanish, explode or repeat, in float32 or float16."""
     dtype = draw(st.sampled_from([np.float32, np.float16]))
-    dim, num, num_queries = draw(st.integers(1, 24)), draw(st.integers(0, 40)), draw(st.integers(0, 4))
+    dim = draw(st.one_of(st.integers(1, 24), st.integers(25, 600)))
+    num, num_queries = draw(st.integers(0, 40)), draw(st.integers(0, 4))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     pool = rng.standard_normal((draw(st.integers(1, 6)), dim))
     rows = pool[rng.integers(len(pool), size=num + num_queries)]
     kind = draw(
-        st.sampled_from(["same", "nearly", "fresh", "unit", "signs", "sparse", "mixed scales", "zero"])
+        st.sampled_from(
+            ["same", "nearly", "fresh", "unit", "signs", "sparse", "mixed scales", "zero", "huge", "tiny"]
+        )
     )
     if kind == "nearly":
         rows = rows * (1 + rng.integers(-2, 3, size=rows.shape) * 2.0**-23)
@@ -62,6 +86,8 @@ def adversaries(draw):
     elif kind == "mixed scales":
         largest = 30 if dtype == np.float32 else 3
         rows = rows * 10.0 ** rng.integers(-largest, largest + 1, size=(len(rows), 1))
+    elif kind in {"huge", "tiny"}:
+        rows = rows * 10.0 ** (largest_power(dtype) * (1 if kind == "huge" else -1))
     elif kind == "zero":
         rows = np.where(rng.random((len(rows), 1)) < 0.5, rows, 0.0)
     rows = rows.astype(dtype)
@@ -69,23 +95,21 @@ def adversaries(draw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(adversaries(), st.integers(1, 45), st.integers(1, 50))
-def test_search_equals_the_definition_on_hard_rows(rows, k, block):
+@given(adversaries(), st.integers(1, 45), st.integers(1, 50), st.sampled_from(WAYS))
+def test_search_equals_the_definition_on_hard_rows(rows, k, block, way):
     query_rows, gallery_rows = rows
-    found = search_exact(descriptors(query_rows, "q"), descriptors(gallery_rows), k=k, block=block)
+    found = ask(query_rows, gallery_rows, way=way, k=k, block=block)
     assert_exact(found, query_rows, gallery_rows, k)
 
 
-@settings(max_examples=60, deadline=None)
-@given(adversaries(), st.integers(1, 6), st.integers(1, 50))
-def test_search_equals_the_definition_when_shortlists_overflow(rows, k, block):
+@settings(max_examples=100, deadline=None)
+@given(adversaries(), st.integers(1, 6), st.integers(1, 50), st.sampled_from(WAYS))
+def test_search_equals_the_definition_when_lists_overflow(rows, k, block, way):
     query_rows, gallery_rows = rows
-    places = exact._places
-    exact._places = lambda k, num_rows: k + 2
-    try:
-        found = search_exact(descriptors(query_rows, "q"), descriptors(gallery_rows), k=k, block=block)
-    finally:
-        exact._places = places
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "_places", lambda k, num_rows: k + 2)
+        patch.setattr(certified, "_places", lambda k, num_rows: k + 2)
+        found = ask(query_rows, gallery_rows, way=way, k=k, block=block)
     assert_exact(found, query_rows, gallery_rows, k)
 
 
@@ -104,14 +128,15 @@ def unit_rows(num, dim, seed):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_thousands_of_rows_with_masses_of_duplicates(dtype):
+def test_thousands_of_rows_with_masses_of_duplicates(dtype, way):
     gallery_rows = unit_rows(3000, 32, 1)
     gallery_rows[500:2500] = gallery_rows[7]  # far more than a shortlist holds
     gallery_rows[2600:2900:2] = gallery_rows[8]
     query_rows = np.concatenate([gallery_rows[[7, 8, 9]], unit_rows(5, 32, 2)]).astype(dtype)
     gallery_rows = gallery_rows.astype(dtype)
-    found = search_exact(descriptors(query_rows, "q"), descriptors(gallery_rows), k=20, block=256)
+    found = ask(query_rows, gallery_rows, way=way, k=20, block=256)
     assert_exact(found, query_rows, gallery_rows, 20)
     assert list(found.positions_QK[0]) == [7, *range(500, 519)]
 
@@ -136,11 +161,12 @@ def test_rows_that_float32_sums_put_in_the_wrong_order(device):
     assert float32[found.positions_QK[0]].min() < np.sort(float32)[-20]
 
 
-def test_a_gallery_sorted_from_worst_to_best_is_no_trap():
+@pytest.mark.parametrize("way", WAYS)
+def test_a_gallery_sorted_from_worst_to_best_is_no_trap(way):
     query_rows = unit_rows(1, 16, 3)
     gallery_rows = unit_rows(4000, 16, 4)
     gallery_rows = gallery_rows[np.argsort(gallery_rows @ query_rows[0])]
-    found = search_exact(descriptors(query_rows, "q"), descriptors(gallery_rows), k=3, block=1000)
+    found = ask(query_rows, gallery_rows, way=way, k=3, block=1000)
     assert_exact(found, query_rows, gallery_rows, 3)
 
 
@@ -165,16 +191,25 @@ def test_neither_block_nor_batch_nor_the_order_of_components_changes_a_bit():
         other = search_exact(descriptors(rows[0], "q"), descriptors(rows[1]), k=50, block=block)
         assert np.array_equal(whole.positions_QK, other.positions_QK)
         assert np.array_equal(whole.scores_QK, other.scores_QK)
+    ready = prepare(descriptors(gallery_rows))
+    for gallery in (ready, ready):  # it does not wear out
+        other = search_exact(descriptors(query_rows, "q"), gallery, k=50)
+        assert np.array_equal(whole.positions_QK, other.positions_QK)
+        assert np.array_equal(whole.scores_QK, other.scores_QK)
     for number in (0, 17):
         one = search_exact(descriptors(query_rows[number : number + 1], "q"), descriptors(gallery_rows), k=50)
         assert np.array_equal(one.scores_QK[0], whole.scores_QK[number])
+        one = search_exact(descriptors(query_rows[number : number + 1], "q"), ready, k=50)
+        assert np.array_equal(one.scores_QK[0], whole.scores_QK[number])
 
 
-def test_queries_are_cut_into_chunks_without_a_seam(monkeypatch):
+@pytest.mark.parametrize("way", WAYS)
+def test_queries_are_cut_into_chunks_without_a_seam(monkeypatch, way):
     query_rows, gallery_rows = unit_rows(23, 16, 7), unit_rows(300, 16, 8)
     whole = search_exact(descriptors(query_rows, "q"), descriptors(gallery_rows), k=9)
-    monkeypatch.setattr(exact, "_QUERIES_AT_ONCE", 5)
-    parts = search_exact(descriptors(query_rows, "q"), descriptors(gallery_rows), k=9)
+    for module in (exact, certified):
+        monkeypatch.setattr(module, "_QUERIES_AT_ONCE", 5)
+    parts = ask(query_rows, gallery_rows, way=way, k=9)
     assert np.array_equal(whole.positions_QK, parts.positions_QK)
 
 
@@ -197,11 +232,13 @@ def test_a_memory_map_is_searched(tmp_path):
     np.save(tmp_path / "rows.npy", rows)
     gallery = descriptors(np.load(tmp_path / "rows.npy", mmap_mode="r"))
     assert_exact(search_exact(descriptors(rows[:2], "q"), gallery, k=5, block=7), rows[:2], rows, 5)
+    assert_exact(search_exact(descriptors(rows[:2], "q"), prepare(gallery), k=5), rows[:2], rows, 5)
 
 
-def test_too_large_for_float32_ties_at_infinity():
+@pytest.mark.parametrize("way", WAYS)
+def test_too_large_for_float32_ties_at_infinity(way):
     rows = np.array([[1e30], [-1e30], [2e30], [3e30]], np.float32)
-    found = search_exact(descriptors(rows[:1], "q"), descriptors(rows), k=4)
+    found = ask(rows[:1], rows, way=way, k=4)
     assert list(found.positions_QK[0]) == [0, 2, 3, 1]
     assert list(found.scores_QK[0]) == [np.inf, np.inf, np.inf, -np.inf]
 
@@ -214,6 +251,10 @@ def test_a_row_that_is_no_number_is_named(value, dtype):
     bad[21, 2] = value
     with pytest.raises(ValueError, match="'g21' holds a NaN or an infinity"):
         search_exact(descriptors(good, "q"), descriptors(bad), k=3)
+    with pytest.raises(ValueError, match="'g21' holds a NaN or an infinity"):
+        prepare(descriptors(bad))
+    with pytest.raises(ValueError, match="'q21' holds a NaN or an infinity"):
+        search_exact(descriptors(bad, "q"), prepare(descriptors(good)), k=3)
     with pytest.raises(ValueError, match="'q21' holds a NaN or an infinity"):
         search_exact(descriptors(bad, "q"), descriptors(good), k=3)
 
@@ -222,6 +263,8 @@ def test_what_does_not_fit_is_refused():
     three, four = np.ones((2, 3), np.float32), np.ones((2, 4), np.float32)
     with pytest.raises(ValueError, match="queries have 3 components and the gallery 4"):
         search_exact(descriptors(three), descriptors(four), k=1)
+    with pytest.raises(ValueError, match="queries have 3 components and the gallery 4"):
+        search_exact(descriptors(three), prepare(descriptors(four)), k=1)
     with pytest.raises(ValueError, match="compared by euclidean and the gallery by cosine"):
         search_exact(descriptors(three, metric="euclidean"), descriptors(three), k=1)
     with pytest.raises(ValueError, match="for unit rows only"):

@@ -1,5 +1,6 @@
 """Search: which gallery photos are nearest to each query."""
 
+from landseer.search.certified import Prepared, prepare
 from landseer.search.exact import search_exact
 from landseer.search.living import Filter, IndexInfo, LivingIndex, Problem, open_index, verify_index
 from landseer.search.scores import score
@@ -8,8 +9,10 @@ __all__ = [
     "Filter",
     "IndexInfo",
     "LivingIndex",
+    "Prepared",
     "Problem",
     "open_index",
+    "prepare",
     "score",
     "search_exact",
     "verify_index",

@@ -8,8 +8,8 @@ the k-th best of any part of the gallery too, as that t is never above the final
 away as the blocks go by.
 
 For a float32 pass in any order of summation, e = (gamma_D + u)|q||x| + underflow, u = 2^-24: gamma_D for
-the sum (Higham, section 3.1), u for rounding the true sum to float32.  A pass of lower precision needs only
-its own e.
+the sum (Higham, section 3.1), u for rounding the true sum to float32.  The pass over a prepared gallery has a
+bound for each row instead (``landseer.search.certified``); what it leaves open is answered here.
 
 Queries for which more rows qualify than a list holds (masses of duplicates), or whose products leave
 float32's range, are answered block by block from float64 sums.  Memory depends on k and the block,
@@ -46,8 +46,8 @@ _CROWDED_AT_ONCE = 128
 _WIDEST_BLOCK = 8192
 _LARGEST_PRODUCT = 2.0**100
 _SMALLEST_NORMAL = 2.0**-126
-_ENOUGH_QUERIES = 128
-_WORTH_PREPARING = 2**33
+_ENOUGH_QUERIES = 256
+_WORTH_PREPARING = 2**32
 _WORTH_IMPORTING = 2**38
 _MOST_PREPARED = 2**30
 
@@ -98,7 +98,7 @@ def search_exact(
 
 
 def _worth_preparing(num_queries: int, gallery: Descriptors) -> bool:
-    """Preparing takes as long as some fifty queries do, a byte a component, and torch."""
+    """Preparing takes the time of some hundred queries, a byte a component, and torch."""
     size = len(gallery) * gallery.dim
     work = _WORTH_PREPARING if "torch" in sys.modules else _WORTH_IMPORTING
     return num_queries >= _ENOUGH_QUERIES and num_queries * size >= work and size <= _MOST_PREPARED
@@ -384,7 +384,7 @@ def _decide(
     ]
     query_M = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     row_M = np.concatenate(rows)
-    score_M = exact_scores(queries_QD, query_norm_Q, query_M, gallery_ND, gallery_norm_N, row_M)
+    score_M = exact_scores(queries_QD, query_norm_Q, gallery_ND, gallery_norm_N, query_M=query_M, row_M=row_M)
     return best(query_M, row_M, score_M, num_queries=len(queries_QD), k=k)
 
 

@@ -16,6 +16,7 @@ Axes: Q queries, N gallery rows, M (query, row) pairs, K answers, D components.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -104,19 +105,29 @@ def round_sums(
 def exact_scores(
     queries_QD: np.ndarray,
     query_norm_Q: np.ndarray,
-    query_M: np.ndarray,
     rows_ND: np.ndarray,
     norm_N: np.ndarray,
+    *,
+    query_M: np.ndarray,
     row_M: np.ndarray,
 ) -> np.ndarray:
-    """The scores (float32 ``[M]``) of pairs (query, row) that stand in the order of the queries."""
+    """The scores (float32 ``[M]``) of pairs (query, row) that stand in the order of the queries.
+
+    The norms are upper bounds, as ``norm_bounds`` gives them.
+    """
     ends_Q = np.cumsum(np.bincount(query_M, minlength=len(queries_QD)))
     sum_M = np.empty(len(query_M), np.float64)
-    for query in np.unique(query_M):
-        pairs = slice(ends_Q[query - 1] if query else 0, ends_Q[query])
-        wide: np.ndarray = rows_ND[row_M[pairs]].astype(np.float64)
-        # not the BLAS: its threads wait for each other longer than so small a product takes
-        np.einsum("md,d->m", wide, queries_QD[query].astype(np.float64), out=sum_M[pairs])
+    # rows go through two small tables: fresh ones for every query would cost more than the sums
+    shape = (min(len(query_M), _PAIRS_AT_ONCE), queries_QD.shape[1])
+    taken, wide = np.empty(shape, rows_ND.dtype), np.empty(shape, np.float64)
+    wide_QD = queries_QD.astype(np.float64)
+    for query_D, (first, end) in zip(wide_QD, itertools.pairwise([0, *ends_Q.tolist()]), strict=True):
+        for start in range(first, end, _PAIRS_AT_ONCE):
+            pairs = slice(start, min(start + _PAIRS_AT_ONCE, end))
+            num = pairs.stop - start
+            np.take(rows_ND, row_M[pairs], axis=0, out=taken[:num], mode="clip")
+            np.copyto(wide[:num], taken[:num])
+            np.vecdot(wide[:num], query_D, out=sum_M[pairs])
     bound_M = sum_bound(queries_QD.shape[1]) * query_norm_Q[query_M] * norm_N[row_M]
     return round_sums(sum_M, bound_M, queries_QD=queries_QD, query_M=query_M, rows_ND=rows_ND, row_M=row_M)
 
@@ -130,7 +141,10 @@ def best(
     positions_QW = np.full(filled_QW.shape, PADDING, np.int64)
     scores_QW = np.full(filled_QW.shape, -np.inf, np.float32)
     positions_QW[filled_QW], scores_QW[filled_QW] = row_M, score_M
-    order_QK = np.argsort(-scores_QW, axis=1, kind="stable")[:, :k]  # stable: ties go to the lower position
+    # a float's bits in the order of its value, and behind them its place: ties go to the lower position
+    bits_QW = (-scores_QW + np.float32(0)).view(np.int32).astype(np.int64)
+    bits_QW ^= (bits_QW >> 31) & 0x7FFFFFFF
+    order_QK = np.sort((bits_QW << 32) | np.arange(bits_QW.shape[1]), axis=1)[:, :k] & 0xFFFFFFFF
     return np.take_along_axis(positions_QW, order_QK, axis=1), np.take_along_axis(scores_QW, order_QK, axis=1)
 
 

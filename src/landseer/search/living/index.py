@@ -1,0 +1,305 @@
+"""The living index: one folder, one writer, many readers, answers that are exact at every moment.
+
+``manifest.json`` says what the folder is; ``catalogue.sqlite`` holds the truth; ``segments/`` the rows.
+A change writes and syncs its segment first and then commits one transaction that names it: what a killed
+process leaves behind is a file that nothing names, and the next writer clears it away.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import replace as replaced
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pyarrow as pa
+
+from landseer.search.living.catalogue import Catalogue
+from landseer.search.living.checks import FORMAT, KIND, Problem, problems_of
+from landseer.search.living.reader import check_fit
+from landseer.search.living.records import records_of
+from landseer.search.living.segments import FOLDER, sync_folder
+from landseer.search.living.state import ModelFacts
+from landseer.search.living.writer import ROWS_AT_ONCE, SMALL_BYTES, IndexWriter
+from landseer.storage import writing
+from landseer.types import Descriptors
+
+
+def open_index(uri: str | Path, *, write: bool = False) -> LivingIndex:
+    """The index at *uri*, a path or ``file:PATH``; with *write* as its one writer.
+
+    Raises ``ValueError`` where there is none, it is damaged, or another process is writing.
+    """
+    return LivingIndex(_path_of(uri), write=write)
+
+
+def verify_index(uri: str | Path) -> list[Problem]:
+    """Read everything and name what is broken, even where the index does not open."""
+    return problems_of(_path_of(uri))
+
+
+def _path_of(uri: str | Path) -> Path:
+    if isinstance(uri, Path) or not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", uri) or Path(uri).exists():
+        return Path(uri)
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise ValueError(f"{uri}: there is no index behind {parts.scheme}: yet (known: a path, file:PATH)")
+    return Path(unquote(uri.partition(":")[2].removeprefix(f"//{parts.netloc}")))
+
+
+class LivingIndex(IndexWriter):
+    """An open index.  Threads may share it; use it as a context manager, or ``close`` it."""
+
+    @staticmethod
+    def create(
+        path: str | Path,
+        *,
+        model: str,
+        dim: int,
+        metric: str = "cosine",
+        normalised: bool = True,
+        dtype: str = "float32",
+        settings: Mapping[str, Any] | None = None,
+    ) -> LivingIndex:
+        """An empty index, open for writing; it appears whole or not at all.
+
+        *model* is the fingerprint of what makes the descriptors; *settings* any JSON object to keep with
+        it.  Raises ``ValueError`` where *path* exists.
+        """
+        path = _path_of(path)
+        facts = _facts(settings, model=model, dim=dim, metric=metric, normalised=normalised, dtype=dtype)
+        if path.exists():
+            raise ValueError(f"{path} exists already; remove it or choose another --out")
+        # the files of the index change, so its manifest lists none: it is written before they are there
+        nest = path.parent / f".{path.name[:40]}.nest-{secrets.token_hex(4)}"
+        try:
+            with writing(nest / "index", KIND, made_by={"format": FORMAT}, fingerprint=secrets.token_hex(8)):
+                pass
+            (nest / "index" / FOLDER).mkdir()
+            Catalogue.create(nest / "index", facts)
+            sync_folder(nest / "index")
+            (nest / "index").rename(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written ({error.strerror}); choose another --out") from None
+        finally:
+            shutil.rmtree(nest, ignore_errors=True)
+        return LivingIndex(path, write=True)
+
+    def add(
+        self,
+        descriptors: Descriptors,
+        photos: pa.Table | Iterable[Mapping[str, Any]],
+        *,
+        model: str,
+        replace: bool = False,
+    ) -> int:
+        """Add every descriptor with its record of *photos*; once this returns they are on disk.
+
+        Records have at least ``id``; those without a descriptor are passed over.  *model* must be the
+        index's.  With *replace*, photos that are there already give way in the same step; else they are a
+        ``ValueError`` and nothing is added.  Returns how many were added.
+        """
+        with self._mutex:
+            view = self._for_writing()
+            state = view.state
+            check_fit(descriptors, state.model, model=model, what="the descriptors")
+            _check_finite(descriptors, state.model.dtype)
+            there = self._open_catalogue().live_rows(descriptors.ids)
+            if there and not replace:
+                first = next(photo for photo in descriptors.ids if photo in there)
+                raise ValueError(
+                    f"{len(there)} of {len(descriptors)} photos are in {self.path} already, the first is {first!r}; "
+                    "replace them (--replace) or leave them out"
+                )
+            records = records_of(descriptors.ids, photos)
+            if not records:
+                return 0
+            segment = self._write(
+                (
+                    descriptors.rows_ND[start : start + ROWS_AT_ONCE]
+                    for start in range(0, len(records), ROWS_AT_ONCE)
+                ),
+                np.arange(state.next_row, state.next_row + len(records)),
+                descriptors.ids,
+                facts=state.model,
+                epoch=state.epoch,
+            )
+            with self._change() as change:
+                change.remove(there)
+                change.add_photos(state.next_row, records)
+                change.exchange_segments((), (segment,))
+            self._join_small(state.epoch)
+            return len(records)
+
+    def remove(self, ids: Iterable[str]) -> int:
+        """Remove photos: no search that begins after this finds them.  Returns how many.
+
+        Raises ``ValueError``, and removes none, where one is not in the index.
+        """
+        with self._mutex:
+            self._for_writing()
+            asked = list(dict.fromkeys(ids))
+            there = self._open_catalogue().live_rows(asked)
+            if len(there) < len(asked):
+                unknown = [photo for photo in asked if photo not in there]
+                raise ValueError(f"{len(unknown)} photos are not in {self.path}, the first is {unknown[0]!r}")
+            if there:
+                with self._change() as change:
+                    change.remove(there)
+            return len(there)
+
+    def compact(self) -> None:
+        """Give back the room of removed photos, forget their records, join small segments.
+
+        Readers go on with what they have open.  Raises ``ValueError`` while a rebuild is under way.
+        """
+        with self._mutex:
+            view = self._for_writing()
+            if view.state.rebuild is not None:
+                raise ValueError(f"{self.path} is being rebuilt; finish or abandon that before compacting")
+            old = [
+                number
+                for number, part in view.parts.items()
+                if not view.live[number].all() or part.segment.facts.num_bytes < SMALL_BYTES
+            ]
+            if view.state.num_removed or len(old) > 1:
+                self._rewrite(
+                    [view.parts[number].segment for number in old], epoch=view.state.epoch, forget=True
+                )
+
+    def begin_rebuild(
+        self,
+        *,
+        model: str,
+        dim: int,
+        metric: str = "cosine",
+        normalised: bool = True,
+        dtype: str = "float32",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Start to rebuild with another model, or go on with the rebuild that was begun.
+
+        The old model answers until ``finish_rebuild``; photos may be added (with the old model) and removed
+        meanwhile.  Raises ``ValueError`` while a rebuild with other facts is under way.
+        """
+        facts = _facts(settings, model=model, dim=dim, metric=metric, normalised=normalised, dtype=dtype)
+        with self._mutex:
+            state = self._for_writing().state
+            if state.rebuild is None and model == state.model.model:
+                raise ValueError(f"{self.path} is of model {model} already")
+            if state.rebuild not in (None, facts):
+                assert state.rebuild is not None
+                raise ValueError(
+                    f"{self.path} is being rebuilt with model {state.rebuild.model} and its settings, not {model}; "
+                    "finish or abandon that first"
+                )
+            if state.rebuild is None:
+                with self._change() as change:
+                    change.state = replaced(change.state, rebuild=facts)
+
+    def unstaged(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Records of photos that lack a descriptor of the new model, oldest first, at most *limit*."""
+        with self._mutex:
+            view = self._current()
+            self._rebuild_facts(view)
+            row_M = np.setdiff1d(self._live_rows(view), self._staged_rows(view))[:limit].tolist()
+            found = self._open_catalogue().photos(row_M)
+            return [found[row] for row in row_M if row in found]
+
+    def stage(self, descriptors: Descriptors, *, model: str) -> int:
+        """Keep descriptors of the new model; once this returns they are on disk.  Returns how many.
+
+        Raises ``ValueError`` where a photo is not in the index or is staged already.
+        """
+        with self._mutex:
+            view = self._for_writing()
+            facts = self._rebuild_facts(view)
+            check_fit(descriptors, facts, model=model, what="the descriptors")
+            _check_finite(descriptors, facts.dtype)
+            rows = self._open_catalogue().live_rows(descriptors.ids)
+            unknown = [photo for photo in descriptors.ids if photo not in rows]
+            if unknown:
+                raise ValueError(f"{len(unknown)} photos are not in {self.path}, the first is {unknown[0]!r}")
+            row_M = np.array([rows[photo] for photo in descriptors.ids], np.int64)
+            again = np.flatnonzero(np.isin(row_M, self._staged_rows(view)))
+            if again.size:
+                raise ValueError(
+                    f"{len(again)} photos are staged already, the first is {descriptors.ids[again[0]]!r}"
+                )
+            if not len(descriptors):
+                return 0
+            order = np.argsort(row_M)
+            segment = self._write(
+                (
+                    descriptors.rows_ND[order[start : start + ROWS_AT_ONCE]]
+                    for start in range(0, len(order), ROWS_AT_ONCE)
+                ),
+                row_M[order],
+                [descriptors.ids[place] for place in order],
+                facts=facts,
+                epoch=view.state.epoch + 1,
+            )
+            with self._change() as change:
+                change.exchange_segments((), (segment,))
+            self._join_small(view.state.epoch + 1)
+            return len(descriptors)
+
+    def finish_rebuild(self, *, drop: Iterable[str] = ()) -> None:
+        """Let the new model answer from now on, in one step; the old descriptors are deleted.
+
+        Raises ``ValueError`` while photos lack a descriptor, except those of *drop*, which are removed.
+        """
+        with self._mutex:
+            view = self._for_writing()
+            facts = self._rebuild_facts(view)
+            row_M = np.setdiff1d(self._live_rows(view), self._staged_rows(view))
+            lacking = {view.ids[row]: row for row in row_M.tolist()}
+            dropped = {photo: lacking.pop(photo) for photo in set(drop) if photo in lacking}
+            if lacking:
+                raise ValueError(
+                    f"{len(lacking)} of {view.state.num_photos} photos have no descriptor of model {facts.model} yet, "
+                    f"the first is {next(iter(lacking))!r}; stage or drop them"
+                )
+            old = list(view.parts)
+            with self._change() as change:
+                change.remove(dropped)
+                change.exchange_segments(old, ())
+                change.state = replaced(change.state, model=facts, rebuild=None, epoch=change.state.epoch + 1)
+            self._delete(view.parts[number].segment.path for number in old)
+            self._staged.clear()
+
+    def abandon_rebuild(self) -> None:
+        """Forget the rebuild that is under way and what was staged for it."""
+        with self._mutex:
+            view = self._for_writing()
+            self._rebuild_facts(view)
+            staged = [facts for facts in view.snapshot.segments if facts.epoch == view.state.epoch + 1]
+            with self._change() as change:
+                change.exchange_segments((facts.number for facts in staged), ())
+                change.state = replaced(change.state, rebuild=None)
+            self._delete(self.path / FOLDER / facts.name for facts in staged)
+            self._staged.clear()
+
+
+def _facts(settings: Mapping[str, Any] | None, **others: Any) -> ModelFacts:
+    """With the settings as a reader will find them: JSON knows no tuples."""
+    return ModelFacts(settings=json.loads(json.dumps(dict(settings or {}))), **others)
+
+
+def _check_finite(rows: Descriptors, dtype: str) -> None:
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        with np.errstate(over="ignore"):
+            stored = rows.rows_ND[start : start + ROWS_AT_ONCE].astype(dtype, copy=False)
+        bad = np.flatnonzero(~np.isfinite(stored).all(axis=1))
+        if bad.size:
+            raise ValueError(
+                f"the descriptor of {rows.ids[start + int(bad[0])]!r} holds a NaN or an infinity as {dtype}; "
+                "extract it again"
+            )
