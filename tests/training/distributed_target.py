@@ -44,7 +44,7 @@ CASES: dict[str, dict] = {
         "head_start": "means",
         "loss": {"class_weights": "1/ln(n+1)", "margin": 0.2, "kind": "arcface", "scale": 12.0},
     },
-    "shapes": {"aspects": {"splits": [1.0], "sizes": [[32, 24], [24, 32]]}, "batch": 4},
+    "shapes": {"aspects": {"splits": [1.0], "sizes": [[32, 24], [24, 32]]}, "batch": 6},
     "neck": {"backbone_lr": 0.0, "neck_lr": 0.0, "batch": 9},
     "sharded": {"loss": {"subcentres": 2, "smoothing": 0.1, "margin": 0.1}, "ema": 0.5},
     "sharded everything": {

@@ -58,12 +58,14 @@ def two(photos, tmp_path_factory):
     return trained_by(2, photos, out), out
 
 
-def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def assert_same(
+    found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], *, where: str = ""
+) -> None:
     assert found.keys() == expected.keys()
     assert len(expected["loss"]) >= 20
     for key, value in expected.items():
         difference = (found[key].double() - value.double()).abs().max() if value.numel() else 0.0
-        assert difference <= WITHIN, f"{key} differs by {difference}"
+        assert difference <= WITHIN, f"{where}{key} differs by {difference}"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -75,7 +77,7 @@ def test_two_processes_end_with_the_weights_of_one(case, alone, two):
 def test_three_processes_end_with_the_weights_of_one(alone, photos, tmp_path):
     found = trained_by(3, photos, tmp_path)
     for case in CASES:
-        assert_same(found[case], alone[case])
+        assert_same(found[case], alone[case], where=f"{case}: ")
 
 
 @pytest.mark.parametrize("case", ["everything", "sharded everything"])
