@@ -54,10 +54,13 @@ _ROOM_OF = {
     "evaluate_recognition": "evaluation",
     "evaluate_retrieval": "evaluation",
     "write_page": "reporting",
+    "add_to_index": "pipeline",
+    "build_index": "pipeline",
     "open_model": "pipeline",
     "result_table": "pipeline",
     "run_demo": "pipeline",
     "run_recipe": "pipeline",
+    "search_index": "pipeline",
     "train_recipe": "pipeline",
     "write_run_page": "pipeline",
 }

@@ -17,6 +17,8 @@ COMMANDS = {
     "import": "photos and labels of any layout -> a collection",
     "train": "staged training, resumable; under torchrun on many GPUs",
     "extract": "photos -> descriptors, resumable",
+    "index": "photos -> a living index: build, add, remove, compact, verify, info",
+    "search": "the photos of an index most like yours: a table, JSON or CSV",
     "rank": "batch search between two descriptor folders",
     "evaluate": "score rankings against the truth",
     "report": "one self-contained HTML page of a run",

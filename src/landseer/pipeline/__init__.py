@@ -2,6 +2,7 @@
 
 from landseer.pipeline.demo import run_demo
 from landseer.pipeline.finished import MeasuredStage, RunResult, write_run_page
+from landseer.pipeline.index import Answers, Indexed, add_to_index, build_index, search_index
 from landseer.pipeline.model import describe, open_model
 from landseer.pipeline.results import result_facts, result_table, training_facts, training_lines
 from landseer.pipeline.run import run_recipe
@@ -9,16 +10,21 @@ from landseer.pipeline.train import train_recipe
 from landseer.pipeline.trained import TrainedStage, TrainResult
 
 __all__ = [
+    "Answers",
+    "Indexed",
     "MeasuredStage",
     "RunResult",
     "TrainResult",
     "TrainedStage",
+    "add_to_index",
+    "build_index",
     "describe",
     "open_model",
     "result_facts",
     "result_table",
     "run_demo",
     "run_recipe",
+    "search_index",
     "train_recipe",
     "training_facts",
     "training_lines",

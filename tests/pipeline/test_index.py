@@ -1,0 +1,239 @@
+"""A folder of photos becomes an index that grows and is searched."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import landseer.pipeline.index as room
+from landseer.datasets import import_folder
+from landseer.models import Ensemble, Member, build_embedder, save_ensemble
+from landseer.pipeline import add_to_index, build_index, search_index
+from landseer.recipe import DescriptorOptions, ModelOptions
+from landseer.search import open_index
+from landseer.storage import save_collection
+
+RECIPE = """
+title = "plain"
+seed = {seed}
+[model]
+backbone = "test_resnet"
+weights = "none"
+pooling = "gap"
+[descriptors]
+size = 64
+"""
+
+
+def draw(folder, *names, seed=0):
+    """Photos of large coloured squares, which also an untrained model tells apart."""
+    for number, name in enumerate(names):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tiles = np.random.default_rng([seed, number]).integers(0, 256, (3, 3, 3), dtype=np.uint8)
+        Image.fromarray(tiles.repeat(16, axis=0).repeat(16, axis=1)).save(file)
+
+
+def truncated(file):
+    """A photo whose header can be read and whose pixels cannot."""
+    draw(file.parent, file.name, seed=99)
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(seed=5))
+    return tmp_path / "recipe.toml"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    draw(tmp_path / "photos", "rome/a.png", "rome/b.png", "oslo/c.png", "d.png", "e.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def index(tmp_path, photos, recipe):
+    build_index(photos, tmp_path / "INDEX", model=recipe, workers=1)
+    return tmp_path / "INDEX"
+
+
+@pytest.fixture
+def described(monkeypatch):
+    """Ids of all photos that go through the model from now on."""
+    ids = []
+
+    def noting(model, collection, *args, **more):
+        ids.extend(collection.ids)
+        return extract(model, collection, *args, **more)
+
+    extract = room.extract
+    monkeypatch.setattr(room, "extract", noting)
+    return ids
+
+
+def first(index, *queries, **more):
+    return [[answer["id"] for answer in each.answers] for each in search_index(index, queries, **more)]
+
+
+def test_every_photo_finds_itself_first_and_its_facts(index, photos, tmp_path):
+    shutil.copy(photos / "rome/b.png", tmp_path / "copy.png")
+    (tmp_path / "recipe.toml").unlink()  # the index has the model
+    names = ["d.png", "oslo/c.png", "rome/a.png"]
+    found = search_index(index, [*(photos / name for name in names), tmp_path / "copy.png"], k=2)
+    assert [each.answers[0]["id"] for each in found] == [*names, "rome/b.png"]
+    best = found[-1].answers[0]
+    assert best["score"] == pytest.approx(1, abs=1e-5) and best["rank"] == 1
+    assert best["path"] == str(photos.resolve() / "rome/b.png")
+    assert best["landmark_name"] == "rome"
+    assert [len(each.answers) for each in found] == [2] * 4
+    assert found[-1].query == str(tmp_path / "copy.png")
+
+
+def test_an_interrupted_build_goes_on_and_describes_nothing_twice(
+    tmp_path, photos, recipe, described, monkeypatch
+):
+    add, seen = room.LivingIndex.add, []
+
+    def failing(index, rows, *args, **more):
+        if len(index) == 4:
+            # the process dies here; another one has been able to search all the while
+            seen.append(first(index.path, photos / "oslo/c.png", k=1))
+            raise KeyboardInterrupt
+        return add(index, rows, *args, **more)
+
+    build = {"model": recipe, "workers": 1, "commit_every": 2}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(room.LivingIndex, "add", failing)
+        build_index(photos, tmp_path / "INDEX", **build)
+    assert seen == [[["oslo/c.png"]]]
+    assert (tmp_path / "INDEX" / "describing").exists()  # what a killed process leaves does not matter
+    del described[4:]  # the part that was lost, and the query
+    draw(photos, "z.png", seed=4)  # the next part is another one
+    done = build_index(photos, tmp_path / "INDEX", **build)
+    assert sorted(described) == ["d.png", "e.png", "oslo/c.png", "rome/a.png", "rome/b.png", "z.png"]
+    assert (done.added, done.there_already, done.photos) == (2, 4, 6)
+    assert not (tmp_path / "INDEX" / "describing").exists()
+    described.clear()
+    assert build_index(photos, tmp_path / "INDEX", **build).added == 0
+    assert described == []
+
+
+def test_a_build_that_ended_before_its_model_was_kept_goes_on(index, photos, recipe):
+    shutil.rmtree(index / "models")
+    with pytest.raises(ValueError, match=r"models/\w+ is missing; run the landseer index build"):
+        search_index(index, [photos / "d.png"])
+    build_index(photos, index, model=recipe)
+    assert first(index, photos / "d.png", k=1) == [["d.png"]]
+
+
+def test_the_parts_tell_how_far_the_whole_is(tmp_path, photos, recipe):
+    told = []
+    build_index(
+        photos, tmp_path / "INDEX", model=recipe, commit_every=2, progress=lambda *what: told.append(what)
+    )
+    steps = [(done, total) for what, done, total in told if what == "describing photos"]
+    assert steps == [(0, 5), (2, 5), (2, 5), (4, 5), (4, 5), (5, 5)]
+
+
+def test_add_describes_only_what_is_new_and_keeps_folders_one_landmark(index, photos, described):
+    draw(photos, "athens/x.png", "rome/y.png", seed=1)
+    done = add_to_index(index, photos)
+    assert sorted(described) == ["athens/x.png", "rome/y.png"]
+    assert (done.added, done.there_already, done.photos) == (2, 5, 7)
+    with open_index(index) as opened:
+        known = opened.photos(opened.ids_where())
+    # numbers of the moment would make athens 0, which oslo is
+    names = {(record["landmark"], record["landmark_name"]) for record in known.values()}
+    assert names == {(0, "oslo"), (1, "rome"), (2, "athens"), (None, None)}
+    assert known["rome/y.png"]["landmark"] == 1
+
+
+def test_equal_ids_of_two_folders_need_a_prefix(index, tmp_path):
+    draw(tmp_path / "more", "d.png", "new.png", seed=2)
+    with pytest.raises(ValueError, match=r"has a photo 'd.png' from .*photos already.* --prefix NAME"):
+        add_to_index(index, tmp_path / "more")
+    with open_index(index) as opened:
+        assert len(opened) == 5
+    assert add_to_index(index, tmp_path / "more", prefix="trip").added == 2
+    assert add_to_index(index, tmp_path / "more", prefix="trip").added == 0
+    found = search_index(index, [tmp_path / "more" / "d.png"], k=1)[0].answers[0]
+    assert (found["id"], found["path"]) == ("trip/d.png", str(tmp_path.resolve() / "more" / "d.png"))
+
+
+def test_a_filter_and_a_removal_hold(index, photos):
+    assert first(index, photos / "d.png", where="landmark_name = 'rome'", k=5)[0] != []
+    assert set(first(index, photos / "d.png", where="landmark_name = 'rome'", k=5)[0]) == {
+        "rome/a.png",
+        "rome/b.png",
+    }
+    with open_index(index, write=True) as opened:
+        opened.remove(["d.png"])
+    assert "d.png" not in first(index, photos / "d.png", k=5)[0]
+
+
+def test_photos_that_cannot_be_read_are_named_and_nothing_is_lost(tmp_path, photos, recipe):
+    truncated(photos / "a-broken.png")
+    (photos / "worse.jpg").write_bytes(b"no picture")
+    done = build_index(
+        photos, tmp_path / "INDEX", model=recipe, commit_every=1
+    )  # a part of broken photos only
+    assert (done.added, done.num_unreadable) == (5, 2)
+    assert [line.split(":")[0] for line in done.unreadable] == ["'worse.jpg'", "'a-broken.png'"]
+    found = search_index(
+        tmp_path / "INDEX", [photos / "a-broken.png", photos / "d.png", tmp_path / "absent.png"]
+    )
+    assert [each.unreadable for each in found][1:] == [None, "missing"]
+    assert found[0].unreadable and found[0].answers == ()
+    assert found[1].answers[0]["id"] == "d.png"
+    alone = search_index(tmp_path / "INDEX", [tmp_path / "absent.png"])
+    assert [each.unreadable for each in alone] == ["missing"]
+
+
+def test_a_collection_is_indexed_as_it_is(tmp_path, photos, recipe):
+    save_collection(import_folder(photos)[0], tmp_path / "C", made_by={})
+    build_index(tmp_path / "C", tmp_path / "INDEX", model=recipe)
+    found = search_index(tmp_path / "INDEX", [photos / "oslo/c.png"], k=1)[0].answers[0]
+    assert (found["path"], found["landmark_name"]) == (str(photos.resolve() / "oslo/c.png"), "oslo")
+
+
+def test_a_collection_with_other_numbers_is_refused(index, tmp_path):
+    draw(tmp_path / "more", "bern/1.png", seed=3)
+    save_collection(import_folder(tmp_path / "more")[0], tmp_path / "C", made_by={})
+    with pytest.raises(ValueError, match=r"landmark 0 is 'oslo' in .* but 'bern' in .*C"):
+        add_to_index(index, tmp_path / "C")
+
+
+def test_what_does_not_fit_is_refused(index, photos, recipe, tmp_path):
+    with pytest.raises(ValueError, match=r"was built from .*photos, not .*rome; add photos"):
+        build_index(photos / "rome", index, model=recipe)
+    other = tmp_path / "other.toml"
+    other.write_text(RECIPE.format(seed=6))
+    with pytest.raises(ValueError, match="has another model"):
+        build_index(photos, index, model=other)
+    other.write_text(RECIPE.format(seed=5).replace("64", "96"))  # the same weights, but another descriptor
+    with pytest.raises(ValueError, match="has another model"):
+        build_index(photos, index, model=other)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no readable photo"):
+        build_index(tmp_path / "empty", tmp_path / "NEW", model=recipe)
+    assert not (tmp_path / "NEW").exists()
+
+
+def test_an_ensemble_is_refused(photos, tmp_path):
+    options = ModelOptions(backbone="test_resnet", weights="none", pooling="gap")
+    members = tuple(
+        Member(
+            name=name,
+            weight=1.0,
+            embedder=build_embedder(options, seed=seed),
+            descriptors=DescriptorOptions(size=64),
+        )
+        for seed, name in enumerate("ab")
+    )
+    save_ensemble(Ensemble(members=members, unit=True), tmp_path / "both", made_by={})
+    with pytest.raises(ValueError, match="is an ensemble; an index takes a single model"):
+        build_index(photos, tmp_path / "INDEX", model=tmp_path / "both")
+    assert not Path(tmp_path / "INDEX").exists()
