@@ -1,5 +1,6 @@
 """Embedders: a timm backbone, pooling, a neck and unit norm, with the preprocessing their weights need."""
 
+from landseer.models.backbone import require_possible
 from landseer.models.embedder import (
     Embedder,
     build_embedder,
@@ -24,6 +25,7 @@ __all__ = [
     "load_ensemble",
     "preset_of",
     "remade",
+    "require_possible",
     "save_embedder",
     "save_ensemble",
 ]

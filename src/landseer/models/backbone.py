@@ -35,12 +35,8 @@ _ANSWER_S = 5
 _USE_A_FILE = 'use a recipe with model.weights = "file" and give --weights FILE'
 
 
-def build_backbone(options: ModelOptions, *, weights: Path | None) -> tuple[nn.Module, str]:
-    """The backbone of *options* with its weights loaded, and a word on where they came from.
-
-    *weights* is the FILE of ``--weights``, given exactly where the recipe says ``weights = "file"``.
-    Raises ``ValueError`` for an unknown name, a file that does not fit, or a hub that cannot be reached.
-    """
+def require_possible(options: ModelOptions, *, weights: Path | None) -> None:
+    """Raise ``ValueError`` for an unknown name, and where a file is missing or given in vain; nothing is built."""
     if (options.weights == "file") != (weights is not None):
         raise ValueError(
             'model.weights is "file", so the file must be given: add --weights FILE'
@@ -48,6 +44,15 @@ def build_backbone(options: ModelOptions, *, weights: Path | None) -> tuple[nn.M
             else f'--weights was given but model.weights is {options.weights!r}; only "file" takes a file'
         )
     _require_known(options.backbone)
+
+
+def build_backbone(options: ModelOptions, *, weights: Path | None) -> tuple[nn.Module, str]:
+    """The backbone of *options* with its weights loaded, and a word on where they came from.
+
+    *weights* is the FILE of ``--weights``, given exactly where the recipe says ``weights = "file"``.
+    Raises ``ValueError`` for an unknown name, a file that does not fit, or a hub that cannot be reached.
+    """
+    require_possible(options, weights=weights)
     extra = _extra_arguments(options)
     if options.weights == "hub":
         backbone, source = _from_hub(options, extra)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
+from landseer.models import require_possible
 from landseer.pipeline.setting import Machine, Setting
 from landseer.recipe import Recipe, StageOptions, fingerprint
 from landseer.storage import read_json
@@ -56,7 +57,11 @@ def prepare(
                 f"stages.{stage.name}: patience and judge need photos to validate on, and collection "
                 f"{stage.collection!r} has none of split 'validation' with a landmark of the stage"
             )
+    taken = any(part.model.weights == "file" for part in recipe.parts)
     for part in recipe.parts:
+        # the file is for members that take one; where none does, it was given in vain
+        given = weights if part.model.weights == "file" or not taken else None
+        require_possible(part.model, weights=given)
         _check_kept_heads(recipe.stages_of(part))
     if rank() == 0:
         _claim(setting)
