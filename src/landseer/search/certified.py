@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from landseer.search import workers
+from landseer.search.device import BLOCK, DeviceCodes
 from landseer.search.scores import best, exact_scores, norm_bounds, to_float32
 from landseer.types import Descriptors
 
@@ -65,6 +66,8 @@ class Prepared:
     codes_ND: np.ndarray | None
     scale_N: np.ndarray
     rest_N: np.ndarray
+    on_device: DeviceCodes | None = None
+    """The codes once more, on the accelerator that scans them; None: the processor does."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -85,17 +88,18 @@ class Prepared:
         return np.float32(self.rest_N.max(initial=0.0))
 
 
-def prepare(gallery: Descriptors) -> Prepared:
+def prepare(gallery: Descriptors, *, device: str = "cpu") -> Prepared:
     """Make *gallery* ready for many queries: a byte a component beside the rows, which stay where they are.
 
-    The rows must not change afterwards.  Raises ``ValueError`` where one holds a NaN or an infinity.
+    With another *device*, a torch one, the codes lie there, too, and are scanned there.  The rows must not change
+    afterwards.  Raises ``ValueError`` where one holds a NaN or an infinity.
     """
     norm_N = norm_bounds(gallery.rows_ND, gallery.ids)
     num, dim = gallery.rows_ND.shape
     scale_N, rest_N = np.ones(num, np.float32), np.zeros(num, np.float32)
     # torch 2.13 reads past the end of codes of a single component
     fits = num > 0 and 1 < dim <= _MOST_COMPONENTS and norm_N.max() < _LARGEST_NORM
-    if not (fits and products_are_exact(dim)):
+    if not (fits and products_are_exact(dim, device)):
         return Prepared(gallery=gallery, norm_N=norm_N, codes_ND=None, scale_N=scale_N, rest_N=rest_N)
     codes_ND = np.empty((num, dim), np.int8)
 
@@ -104,7 +108,14 @@ def prepare(gallery: Descriptors) -> Prepared:
         codes_ND[part], scale_N[part], rest_N[part] = quantise(gallery.rows_ND[part], norm_N[part])
 
     workers.run(fill, range(0, num, _ROWS_PREPARED_AT_ONCE))
-    return Prepared(gallery=gallery, norm_N=norm_N, codes_ND=codes_ND, scale_N=scale_N, rest_N=rest_N)
+    return Prepared(
+        gallery=gallery,
+        norm_N=norm_N,
+        codes_ND=codes_ND,
+        scale_N=scale_N,
+        rest_N=rest_N,
+        on_device=None if device == "cpu" else DeviceCodes(codes_ND, scale_N, device),
+    )
 
 
 def quantise(rows_ND: np.ndarray, norm_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -122,10 +133,8 @@ def quantise(rows_ND: np.ndarray, norm_N: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 @functools.cache
-def products_are_exact(dim: int) -> bool:
-    """Whether torch multiplies int8 rows of *dim* here and sums in int32, also where 16 bits would not do."""
-    import torch
-
+def products_are_exact(dim: int, device: str = "cpu") -> bool:
+    """Whether torch multiplies int8 rows of *dim* there and sums in int32, also where 16 bits would not do."""
     low, high = -_LEVELS, _LEVELS
     rng = np.random.default_rng(0)
     for num_queries, num_rows in ((1, 64), (1, 101), (48, 64), (7, 130)):
@@ -135,12 +144,22 @@ def products_are_exact(dim: int) -> bool:
         left = np.full((num_queries, dim), high, np.int8)
         left[1::2] = rng.integers(low, high + 1, size=left[1::2].shape)
         try:
-            got = torch._int_mm(torch.from_numpy(left), torch.from_numpy(right).T)
+            got = _products(left, right, device)
         except (AttributeError, RuntimeError):  # no such product in this torch, or not on this machine
             return False
-        if not np.array_equal(got.numpy(), left.astype(np.int64) @ right.astype(np.int64).T):
+        if not np.array_equal(got, left.astype(np.int64) @ right.astype(np.int64).T):
             return False
     return True
+
+
+def _products(left_QD: np.ndarray, right_ND: np.ndarray, device: str) -> np.ndarray:
+    import torch
+
+    if device == "cpu":
+        return torch._int_mm(torch.from_numpy(left_QD), torch.from_numpy(right_ND).T).numpy()
+    codes = DeviceCodes(right_ND, np.ones(len(right_ND), np.float32), device)
+    found: np.ndarray = codes.products(codes.queries(left_QD), 0, len(right_ND))[: len(left_QD)].cpu().numpy()
+    return found
 
 
 def search_prepared(
@@ -159,11 +178,14 @@ def search_prepared(
         part = slice(start, start + step)
         chunk = _Chunk(queries_QD[part], query_norm_Q[part], prepared)
         scan = _scan_alone if num <= _ALONE else _scan
+        if prepared.on_device is not None:
+            scan = _scan_on_device
         return _answer(chunk, scan(chunk, prepared, k), prepared, k)
 
     starts = range(0, num, step)
-    # a scan for one query hands its own parts to the workers
-    parts = [answer(start) for start in starts] if num <= _ALONE else workers.run(answer, starts)
+    # a scan for one query hands its own parts to the workers, and an accelerator is one
+    in_turn = num <= _ALONE or prepared.on_device is not None
+    parts = [answer(start) for start in starts] if in_turn else workers.run(answer, starts)
     positions, scores, open_ = zip(*parts, strict=True)
     return np.concatenate(positions), np.concatenate(scores), np.concatenate(open_)
 
@@ -310,6 +332,25 @@ def _room(num_queries: int, num_rows: int) -> tuple[Any, Any, np.ndarray]:
 
     shape = (num_queries, num_rows)
     return torch.empty(shape, dtype=torch.int32), torch.empty(shape), np.empty(shape, np.bool_)
+
+
+def _scan_on_device(chunk: _Chunk, prepared: Prepared, k: int) -> _Held:
+    """Go over the gallery block by block where its codes lie; what reaches the thresholds comes back."""
+    codes = prepared.on_device
+    assert codes is not None
+    held = _Held(chunk, prepared, k)
+    queries = codes.queries(chunk.codes_QD)
+    step = BLOCK * -(-2 * k // BLOCK)
+    for start in range(0, len(prepared), step):
+        stop = min(start + step, len(prepared))
+        score_QB = codes.scores(queries, len(chunk), start, stop)
+        margin_Q = chunk.length_Q * prepared.rest_N[start:stop].max() + chunk.error_Q
+        if stop - start >= k:
+            held.raise_threshold(codes.kth_best(score_QB, k) - margin_Q)
+        query_M, row_M, score_M = codes.reaching(score_QB, held.threshold_Q - margin_Q)
+        held.add(query_M, row_M + start, score_M)
+        held.tighten()
+    return held
 
 
 def _scan_alone(chunk: _Chunk, prepared: Prepared, k: int) -> _Held:

@@ -67,8 +67,9 @@ def search_exact(
     else a torch device).  Where the gallery has fewer than *k* photos the rows end in padding.  The rows
     may be float16 and a memory map.
 
-    A gallery that is asked again and again is best given as ``prepare(gallery)``: the same result sooner, on
-    the CPU.  For many queries at once it is prepared on the way.
+    A gallery that is asked again and again is best given as ``prepare(gallery)``, or ``prepare(gallery,
+    device=...)``: the same result sooner, on that device.  For many queries at once on the CPU it is prepared on
+    the way.
 
     Raises ``ValueError`` where the two do not fit each other, or a row holds a NaN or an infinity.
     """
@@ -119,7 +120,8 @@ def _search_all(
     positions_QK = np.empty((len(queries_QD), k), np.int64)
     scores_QK = np.empty((len(queries_QD), k), np.float32)
     left = np.arange(len(queries_QD))
-    if prepared is not None and prepared.codes_ND is not None and device == "cpu":
+    ready = prepared is not None and (device == "cpu" or prepared.on_device is not None)
+    if ready and prepared is not None and prepared.codes_ND is not None:
         positions_QK, scores_QK, open_Q = search_prepared(queries_QD, query_norm_Q, prepared, k=k)
         left = np.flatnonzero(open_Q)
     step = max(1, min(_QUERIES_AT_ONCE, _PLACES_AT_ONCE // _places(k, len(gallery_ND))))
