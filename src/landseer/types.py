@@ -149,7 +149,8 @@ class Truth:
 
     A query with no relevant id is not scored in retrieval; one with no landmark is not one in recognition,
     but predictions made for it still count against a recogniser.  Only here may a query have several
-    landmarks.  ``recognition_split`` differs from ``split`` only where a source says so.
+    landmarks.  ``recognition_split`` differs from ``split`` only where a source says so.  ``hard`` is empty, or
+    the truth is graded: it lists those of each query's relevant ids that are hard, the others are easy.
     """
 
     query_ids: tuple[str, ...]
@@ -158,6 +159,7 @@ class Truth:
     landmarks: tuple[tuple[int, ...], ...]
     split: tuple[str, ...]
     recognition_split: tuple[str, ...]
+    hard: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         num = len(self.query_ids)
@@ -174,6 +176,11 @@ class Truth:
                 raise ValueError(f"a relevant id of query {query!r} occurs more than once")
             if bad and not set(good).isdisjoint(bad):
                 raise ValueError(f"query {query!r} has an id that is both relevant and junk")
+        if self.hard and len(self.hard) != num:
+            raise ValueError(f"truth has {num} queries but {len(self.hard)} entries of hard")
+        for query, good, hard in zip(self.query_ids, self.relevant, self.hard, strict=False):
+            if not set(hard) <= set(good):
+                raise ValueError(f"query {query!r} has a hard id that is not among its relevant ones")
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -247,6 +254,8 @@ class Ranking:
     scores_QK: np.ndarray
     score_kind: str = "cosine"
     gallery_fingerprint: str = ""
+    reasons: tuple[Mapping[int, str], ...] = ()
+    """Where asked for, one mapping a query: position -> why the photo stands where it does."""
 
     def __post_init__(self) -> None:
         positions, scores = self.positions_QK, self.scores_QK
@@ -258,6 +267,8 @@ class Ranking:
             )
         if len(self.query_ids) != positions.shape[0]:
             raise ValueError(f"{len(self.query_ids)} query ids but {positions.shape[0]} rows")
+        if self.reasons and len(self.reasons) != len(self.query_ids):
+            raise ValueError(f"{len(self.query_ids)} query ids but reasons of {len(self.reasons)}")
         if positions.size == 0:
             return
         if positions.max() >= len(self.gallery_ids) or positions.min() < PADDING:

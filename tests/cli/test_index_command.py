@@ -122,6 +122,12 @@ def test_verify_names_what_is_broken(index):
         (("index", "remove", "INDEX", "c.png", "nobody.png"), "not in INDEX, the first is 'nobody.png'"),
         (("index", "add", "INDEX", "photos/rome"), "--prefix"),
         (("index", "info", "nowhere"), "nowhere"),
+        (("index", "rebuild", "INDEX"), "--model: say which model INDEX is to have, or --abandon"),
+        (("index", "rebuild", "INDEX", "--abandon"), "no rebuild of INDEX is under way"),
+        (("index", "rebuild", "INDEX", "--abandon", "--model", "recipe.toml"), "leave that out"),
+        (("index", "rebuild", "INDEX", "--model", "photos"), "photos"),
+        (("index", "copy", "INDEX", "photos"), "photos exists already"),
+        (("index", "copy", "nowhere", "COPY"), "nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -130,3 +136,53 @@ def test_a_mistake_is_one_line(index, here, words, what):
     result = run(*words)
     assert isinstance(result.exception, ValueError), result.output
     assert what in str(result.exception) and "\n" not in str(result.exception)
+
+
+def test_rebuild_says_what_it_waits_for(index, here):
+    (here / "other.toml").write_text(RECIPE.replace("[model]", "seed = 3\n[model]"))
+    old = json.loads(run("index", "info", "INDEX", "--json").stdout)["model"]
+    (here / "photos" / "c.png").rename(here / "kept.png")
+    waiting = run("index", "rebuild", "INDEX", "--model", "other.toml")
+    assert waiting.exit_code == 3
+    assert (
+        "2 photos described; INDEX keeps the old model until all are: bring the others back" in waiting.stdout
+    )
+    assert "1 photos could not be read:\n  'c.png': missing\n" in waiting.stdout
+    assert "2 of 3 photos done" in run("index", "info", "INDEX").stdout
+    assert run("search", "INDEX", "kept.png", "-k", 1).exit_code == 0
+    (here / "kept.png").rename(here / "photos" / "c.png")
+    done = run("index", "rebuild", "INDEX", "--model", "other.toml")
+    assert (done.exit_code, done.stdout) == (0, "1 photos described; INDEX has that model now and holds 3\n")
+    info = json.loads(run("index", "info", "INDEX", "--json").stdout)
+    assert info["model"] != old and info["rebuild"] is None
+
+
+def test_rebuild_drops_or_is_forgotten(index, here):
+    (here / "other.toml").write_text(RECIPE.replace("[model]", "seed = 3\n[model]"))
+    (here / "photos" / "c.png").unlink()
+    run("index", "rebuild", "INDEX", "--model", "other.toml")
+    assert run("index", "rebuild", "INDEX", "--abandon").stdout == (
+        "rebuild forgotten, and the 2 photos it had described\n"
+    )
+    words = ("index", "rebuild", "INDEX", "--model", "other.toml", "--drop-unreadable")
+    dropped = run(*words, "--json")
+    assert dropped.exit_code == 3
+    facts = json.loads(dropped.stdout)
+    assert (facts["finished"], facts["dropped"], facts["photos"]) == (True, 1, 2)
+    assert "holds 2\n" in run(*words).stdout
+
+
+def test_copy_is_an_index_of_its_own(index, here):
+    assert run("index", "copy", "INDEX", "COPY").stdout == "3 photos copied to COPY\n"
+    assert run("index", "verify", "COPY").stdout == "COPY: nothing is broken\n"
+    run("index", "remove", "INDEX", "c.png")
+    found = json.loads(run("search", "COPY", "photos/c.png", "-k", 1, "--json").stdout)
+    assert found[0]["answers"][0]["id"] == "c.png"
+
+
+def test_add_replaces_what_changed(index, here):
+    draw(here / "photos", "c.png", seed=5)
+    result = run("index", "add", "INDEX", "photos", "--replace")
+    assert result.stdout == "3 photos added, 3 of them in the place of others; INDEX holds 3\n"
+    found = json.loads(run("search", "INDEX", "photos/c.png", "-k", 1, "--json").stdout)
+    assert found[0]["answers"][0]["score"] == pytest.approx(1, abs=1e-5)

@@ -1,8 +1,15 @@
 import numpy as np
 import pytest
 
-from landseer.evaluation.intervals import cluster_numbers, gap_interval, mean_interval, median_interval
-from landseer.evaluation.metrics import global_average_precision
+from landseer.evaluation.intervals import (
+    _resampled,
+    cluster_numbers,
+    gap_interval,
+    intervals,
+    mean_interval,
+    median_interval,
+)
+from landseer.evaluation.metrics import global_average_precision, summed_precision
 
 
 def test_equal_keys_share_a_cluster_and_none_stands_alone():
@@ -91,3 +98,50 @@ def test_a_gap_resample_is_the_gap_of_the_drawn_queries():
             slow.append(global_average_precision(pool, truth))
     low, high = gap_interval(right_Q[order], order, shown_Q, cluster_Q, resamples=2000, seed=1)
     assert (low, high) == pytest.approx(tuple(np.percentile(slow, [2.5, 97.5])), abs=0.03)
+
+
+def percentiles(values, value):
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return pytest.approx((min(low, value), max(high, value)), abs=1e-12)
+
+
+def test_blocks_agree_with_one_resample_after_the_other():
+    """The very same resamples, each written out query by query: means, medians of even and odd numbers, GAP."""
+    rng = np.random.default_rng(9)
+    cluster_Q = np.sort(np.append(rng.integers(7, size=20), np.arange(7)))
+    value_Q, rank_Q = rng.random(27), rng.integers(1, 9, 27).astype(float)
+    shown_Q = cluster_Q != 6
+    query_M = rng.permutation(27)[:22]
+    right_M = shown_Q[query_M] & (rng.random(22) < 0.6)
+    means, medians, gaps = [], [], []
+    for weight_C in np.concatenate(list(_resampled(7, 300, 4, widest=50))):
+        times_Q = weight_C[cluster_Q]
+        means.append(np.repeat(value_Q, times_Q).mean())
+        medians.append(np.median(np.repeat(rank_Q, times_Q)))
+        num_shown = times_Q[shown_Q].sum()
+        gaps.append(
+            summed_precision(np.repeat(right_M, times_Q[query_M])) / num_shown if num_shown else np.nan
+        )
+    assert any(median % 1 for median in medians), "some resamples must have two middle values"
+    found = intervals(
+        [value_Q, rank_Q], ["mean", "median"], cluster_Q, resamples=300, seed=4, limits=[(0, 1), (1, 9)]
+    )
+    assert found[0] == percentiles(means, value_Q.mean()) and found[1] == percentiles(
+        medians, np.median(rank_Q)
+    )
+    gap = summed_precision(right_M) / shown_Q.sum()
+    assert gap_interval(right_M, query_M, shown_Q, cluster_Q, resamples=300, seed=4) == percentiles(gaps, gap)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("landseer.evaluation.intervals._percentiles", lambda found, value: tuple(found))
+        every = median_interval(rank_Q, cluster_Q, resamples=300, seed=4, limits=(1, 9))
+    assert list(every) == medians
+
+
+def test_without_resamples_everything_is_possible():
+    assert mean_interval(np.ones(3), np.arange(3), resamples=0, seed=0) == (0.0, 1.0)
+    assert gap_interval(
+        np.ones(2, bool), np.arange(2), np.ones(2, bool), np.arange(2), resamples=0, seed=0
+    ) == (
+        0.0,
+        1.0,
+    )

@@ -20,9 +20,11 @@ COMMANDS = {
     "index": "photos -> a living index: build, add, remove, compact, verify, info",
     "search": "the photos of an index most like yours: a table, JSON or CSV",
     "rank": "batch search between two descriptor folders",
+    "rerank": "what the neighbours of a query say: expansion, k-reciprocal, diffusion, votes",
     "evaluate": "score rankings against the truth",
     "report": "one self-contained HTML page of a run",
-    "run": "train -> extract -> search -> evaluate -> report, in one go",
+    "export": "competition files: submission.csv, checked row by row",
+    "run": "train -> extract -> search -> re-rank -> evaluate -> report, in one go",
 }
 """Name -> first line of help.  The module is ``landseer.cli.<name>_command``, its command ``command``."""
 

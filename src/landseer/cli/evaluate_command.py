@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from landseer.evaluation import Evaluated
+    from landseer.evaluation import Difference, Evaluated, Protocol
+    from landseer.types import Collection, Ranking, Truth
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FROM_PHOTOS = ("places", "knn")
+"""Protocols whose truth is made from what the collection says of each photo."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How rankings are scored: the protocol's name (None: the truth's own), its settings, and what is allowed."""
+
+    protocol: str | None
+    settings: dict[str, Any]
+    trained_on: Path | None
+    allow_overlap: bool
 
 
 @click.command(name="evaluate")
 @click.argument("rankings", nargs=-1, required=True, type=FOLDER, metavar="RANKING...")
 @click.option("--truth", required=True, type=FOLDER, help="Collection whose queries have known answers.")
 @click.option(
+    "--protocol",
+    type=click.Choice(["gldv2", "revisited", "ilias", "places", "knn"]),
+    help="Whose definition.  [default: revisited where relevant photos are graded, else gldv2]",
+)
+@click.option(
     "--trained-on", type=FOLDER, help="Collection trained on: report its landmarks and the others apart."
 )
-@click.option("--full-divisor", is_flag=True, help="Divide an AP by all relevant photos, not by min(m, 100).")
+@click.option(
+    "--metres",
+    type=float,
+    help="places: how near a right answer was taken.  [default: 25]",
+)
+@click.option(
+    "--queries",
+    type=click.Choice(["cropped", "uncropped"]),
+    help="revisited: whether queries were cropped to their boxes; the report says so.",
+)
+@click.option("--mistakes", is_flag=True, help="Show what each common mistake would make of the numbers.")
+@click.option(
+    "--full-divisor", is_flag=True, help="Mistake: divide an AP by all relevant photos, not min(m, k)."
+)
+@click.option("--rectangular-ap", is_flag=True, help="Mistake: an AP without trapezoids (revisited).")
+@click.option("--junk-late", is_flag=True, help="Mistake: take junk out after the answers were cut.")
 @click.option("--allow-overlap", is_flag=True, help="Accept queries that are in the gallery themselves.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
+@click.option("--latex", is_flag=True, help="Print the table in LaTeX (package booktabs).")
 @click.option("--per-query", type=click.Path(path_type=Path), help="CSV file to write: one row a query.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the report to write (one ranking only)."
@@ -31,30 +65,55 @@ def command(
     *,
     rankings: tuple[Path, ...],
     truth: Path,
+    protocol: str | None,
     trained_on: Path | None,
+    metres: float | None,
+    queries: str | None,
+    mistakes: bool,
     full_divisor: bool,
+    rectangular_ap: bool,
+    junk_late: bool,
     allow_overlap: bool,
     as_json: bool,
+    latex: bool,
     per_query: Path | None,
     out: Path | None,
 ) -> None:
-    """Score RANKING folders by mAP@100 as the Google Landmark challenges do; several give one table.
+    """Score RANKING folders; several give one table, and a paired test of each against the first.
+
+    gldv2: mAP@100 of the Google Landmark challenges; revisited: Oxford and Paris, Easy, Medium and Hard; ilias:
+    mAP@1000; places: recall@N within some metres; knn: mAP@R, R-precision, recall and CMC by landmark.
 
     \b
     Example:
         landseer evaluate runs/a/ranking runs/b/ranking --truth gld-mini --trained-on gld-mini
+        landseer evaluate oxford/ranking --truth roxford5k --queries cropped --mistakes
     """
-    from landseer.evaluation import comparison_table, per_query_csv
-
     refuse_outputs(rankings, per_query, out)
-    runs = evaluate_folders(
-        rankings, truth, trained_on=trained_on, full_divisor=full_divisor, allow_overlap=allow_overlap
+    if sum((as_json, latex, mistakes)) > 1:
+        raise ValueError("--json, --latex and --mistakes are three ways to print; choose one")
+    if mistakes and (per_query is not None or out is not None):
+        raise ValueError("--mistakes writes no --per-query and no --out; score by one mistake to have them")
+    settings = {
+        "full_divisor": full_divisor or None,
+        "rectangular": rectangular_ap or None,
+        "junk_late": junk_late or None,
+        "queries": queries,
+        "metres": metres,
+    }
+    scoring = Scoring(
+        protocol=protocol,
+        settings={name: value for name, value in settings.items() if value is not None},
+        trained_on=trained_on,
+        allow_overlap=allow_overlap,
     )
-    if per_query is not None:
-        per_query.write_text(per_query_csv(runs))
-    if out is not None:
-        save_evaluated(runs[str(rankings[0])], out)
-    click.echo(as_json_text(runs) if as_json else comparison_table(runs))
+    if mistakes:
+        click.echo(mistakes_text(rankings, truth, scoring))
+        return
+    runs = evaluate_folders(rankings, truth, scoring)
+    write_outputs(runs, per_query, out)
+    differences = compared(runs)
+    click.echo(as_json_text(runs, differences) if as_json else as_table(runs, differences, latex=latex))
 
 
 def refuse_outputs(rankings: tuple[Path, ...], per_query: Path | None, out: Path | None) -> None:
@@ -71,40 +130,110 @@ def refuse_outputs(rankings: tuple[Path, ...], per_query: Path | None, out: Path
         raise ValueError(f"{per_query.parent} is not a folder; make it before --per-query can write there")
 
 
-def evaluate_folders(
-    rankings: tuple[Path, ...],
-    truth: Path,
-    *,
-    trained_on: Path | None,
-    full_divisor: bool,
-    allow_overlap: bool,
-) -> dict[str, Evaluated]:
+def evaluate_folders(rankings: tuple[Path, ...], truth: Path, scoring: Scoring) -> dict[str, Evaluated]:
     """Score each ranking folder against the truth of a collection folder: folder as given -> result."""
-    from landseer.evaluation import evaluate_retrieval
-    from landseer.storage import load_collection, load_ranking, load_truth, open_artifact
+    from landseer.evaluation import evaluate
+    from landseer.storage import load_collection, load_ranking, open_artifact
 
-    known = load_truth(truth)
-    queries = load_collection(truth).in_split("query")
+    collection = load_collection(truth)
+    queries = collection.in_split("query")
     landmark_of = {photo: int(n) for photo, n in zip(queries.ids, queries.landmark_N, strict=True) if n >= 0}
-    trained = None if trained_on is None else load_collection(trained_on).in_split("train")
+    trained = None if scoring.trained_on is None else load_collection(scoring.trained_on).in_split("train")
     landmarks = None if trained is None else set(trained.landmark_N[trained.landmark_N >= 0].tolist())
     runs = {}
     for folder in rankings:
+        ranking = load_ranking(folder)
+        known, protocol = judge(collection, truth, ranking, scoring)
         made_by = {
             "ranking": open_artifact(folder, "ranking").fingerprint,
-            "truth": open_artifact(truth, "collection").fingerprint,
+            "truth": collection.fingerprint,
         }
-        runs[str(folder)] = evaluate_retrieval(
-            load_ranking(folder),
+        runs[str(folder)] = evaluate(
+            ranking,
             known,
-            full_divisor=full_divisor,
-            allow_overlap=allow_overlap,
+            protocol=protocol,
+            allow_overlap=scoring.allow_overlap,
             trained_landmarks=landmarks,
             landmark_of=landmark_of,
             title=folder.name,
             made_by=made_by,
         )
     return runs
+
+
+def mistakes_text(rankings: tuple[Path, ...], truth: Path, scoring: Scoring) -> str:
+    """Below each ranking's name its numbers as defined and under each common mistake."""
+    from landseer.evaluation import evaluate_mistakes, mistakes_table
+    from landseer.storage import load_collection, load_ranking
+
+    collection = load_collection(truth)
+    parts = []
+    for folder in rankings:
+        ranking = load_ranking(folder)
+        known, protocol = judge(collection, truth, ranking, scoring)
+        ways = evaluate_mistakes(ranking, known, protocol=protocol, allow_overlap=scoring.allow_overlap)
+        lines = [str(folder), mistakes_table(ways)]
+        if protocol.name == "revisited":
+            lines.append(
+                "uncropped queries: describe them without their boxes, and compare that ranking with this"
+            )
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def judge(collection: Collection, folder: Path, ranking: Ranking, scoring: Scoring) -> tuple[Truth, Protocol]:
+    """The truth and the protocol that *scoring* asks for.  Raises ``ValueError`` where *collection* lacks either."""
+    from landseer.evaluation import PROTOCOLS, protocol_for, truth_by_landmark, truth_within
+
+    if scoring.protocol in FROM_PHOTOS or (scoring.protocol == "ilias" and collection.truth is None):
+        kind = PROTOCOLS[str(scoring.protocol)]
+        protocol = kind(**_fitting(scoring.settings, str(scoring.protocol), kind))
+        queries = _queries(collection, ranking)
+        if scoring.protocol == "places":
+            metres = scoring.settings.get("metres", 25.0)
+            return truth_within(collection, queries, ranking.gallery_ids, metres=metres), protocol
+        return truth_by_landmark(collection, queries, ranking.gallery_ids), protocol
+    if collection.truth is None:
+        raise ValueError(
+            f"{folder} holds no truth (no query with known answers); import one with a solution file, or use "
+            "--protocol knn or places"
+        )
+    kind = type(protocol_for(collection.truth)) if scoring.protocol is None else PROTOCOLS[scoring.protocol]
+    name = next(name for name, known in PROTOCOLS.items() if known is kind)
+    return collection.truth, kind(**_fitting(scoring.settings, name, kind))
+
+
+def _fitting(settings: dict[str, Any], name: str, kind: type[Protocol]) -> dict[str, Any]:
+    """*settings* as they are.  Raises ``ValueError`` for one that the protocol *name* does not have."""
+    options = {"rectangular": "rectangular-ap"}
+    strange = next((key for key in settings if key not in {field.name for field in fields(kind)}), None)
+    if strange is not None:
+        option = options.get(strange, strange).replace("_", "-")
+        raise ValueError(f"--{option} has no meaning under the protocol {name}; leave it out")
+    return settings
+
+
+def _queries(collection: Collection, ranking: Ranking) -> tuple[str, ...]:
+    """The queries to score: all of split ``query``, or where others were ranked, those."""
+    queries = collection.in_split("query").ids
+    return queries if set(ranking.query_ids) <= set(queries) else ranking.query_ids
+
+
+def compared(runs: dict[str, Evaluated]) -> list[Difference]:
+    """Every later run against the first; nothing for a single run."""
+    from landseer.evaluation import compare
+
+    return compare(runs) if len(runs) > 1 else []
+
+
+def write_outputs(runs: dict[str, Evaluated], per_query: Path | None, out: Path | None) -> None:
+    """Write the CSV of the queries and the folder of the (only) report, where they are asked for."""
+    from landseer.evaluation import per_query_csv
+
+    if per_query is not None:
+        per_query.write_text(per_query_csv(runs))
+    if out is not None:
+        save_evaluated(next(iter(runs.values())), out)
 
 
 def save_evaluated(found: Evaluated, out: Path) -> None:
@@ -115,8 +244,28 @@ def save_evaluated(found: Evaluated, out: Path) -> None:
     save_report(found.report, out, tables={"per_query": found.per_query}, parents=parents)
 
 
-def as_json_text(runs: dict[str, Evaluated]) -> str:
-    """Folder -> report, as JSON."""
+def as_table(runs: dict[str, Evaluated], differences: list[Difference], *, latex: bool) -> str:
+    """The numbers, the differences to the first run, and whether a ranking is too short for its protocol."""
+    from landseer.evaluation import comparison_table, difference_table, latex_table
+
+    if latex:
+        return latex_table(runs, differences)
+    parts = [comparison_table(runs), difference_table(differences) if differences else ""]
+    for folder, found in runs.items():
+        answers = found.report.protocol["answers a query"]
+        parts.append("" if answers.isdigit() else f"note: {folder} has answers a query: {answers}")
+    return "\n\n".join(part for part in parts if part)
+
+
+def as_json_text(runs: dict[str, Evaluated], differences: list[Difference]) -> str:
+    """Folder -> report and, of a later run, its differences to the first, as JSON."""
     import json
 
-    return json.dumps({folder: asdict(found.report) for folder, found in runs.items()}, indent=2)
+    found = {
+        folder: {
+            **asdict(run.report),
+            "differences": [asdict(entry) for entry in differences if entry.run == folder],
+        }
+        for folder, run in runs.items()
+    }
+    return json.dumps(found, indent=2)

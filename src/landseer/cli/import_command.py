@@ -97,6 +97,38 @@ def _gldv1(*, source: Path, out: Path, no_file_check: bool, keep_missing: bool, 
     _import(read, out, {"importer": "gldv1"}, as_json=as_json)
 
 
+@command.command("revisited")
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--photos", type=FOLDER, help="Where the photos lie.  [default: the folder jpg beside the ground truth]"
+)
+@_out
+@_no_file_check
+@_keep_missing
+@_json
+def _revisited(
+    *, source: Path, photos: Path | None, out: Path, no_file_check: bool, keep_missing: bool, as_json: bool
+) -> None:
+    """Revisited Oxford or Paris: gnd_roxford5k.pkl, gnd_rparis6k.pkl, or the same as JSON.
+
+    \b
+    Example:
+        landseer import revisited gnd_roxford5k.pkl --photos oxbuild_images --out roxford5k
+    """
+    from landseer.datasets import import_revisited
+
+    def read(progress: Progress) -> tuple[Collection, Summary]:
+        return import_revisited(
+            source,
+            photos=photos,
+            check_files=not no_file_check,
+            keep_missing=keep_missing,
+            progress=progress,
+        )
+
+    _import(read, out, {"importer": "revisited"}, as_json=as_json)
+
+
 @command.command("folder")
 @click.argument("source", type=FOLDER)
 @_out

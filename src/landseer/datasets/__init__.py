@@ -5,6 +5,7 @@ from landseer.datasets.folder import import_folder
 from landseer.datasets.geography import CONTINENTS, continent_of, countries, parse_country
 from landseer.datasets.gldv1 import import_gldv1
 from landseer.datasets.gldv2 import import_gldv2
+from landseer.datasets.revisited import import_revisited
 from landseer.datasets.summary import Problem, Progress, Summary
 from landseer.datasets.table import import_table
 
@@ -19,6 +20,7 @@ __all__ = [
     "import_folder",
     "import_gldv1",
     "import_gldv2",
+    "import_revisited",
     "import_table",
     "parse_country",
 ]

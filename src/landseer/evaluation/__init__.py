@@ -1,6 +1,13 @@
-"""Evaluation: protocols, metrics, intervals."""
+"""Evaluation: protocols, metrics, intervals, paired tests."""
 
-from landseer.evaluation.gldv2 import Evaluated, evaluate_recognition, evaluate_retrieval
+from landseer.evaluation.calibration import (
+    Confidences,
+    Reliability,
+    confidences_of,
+    false_accept_rate,
+    reliability,
+)
+from landseer.evaluation.chunks import merge_rankings
 from landseer.evaluation.metrics import (
     average_precision_at_k,
     average_precision_of_hits,
@@ -10,20 +17,67 @@ from landseer.evaluation.metrics import (
     precision_at_k,
     recall_at_k,
 )
-from landseer.evaluation.table import aligned, comparison_table, per_query_csv
+from landseer.evaluation.paired import Difference, PairedTest, compare, holm, paired_test
+from landseer.evaluation.protocols import (
+    PROTOCOLS,
+    Gldv2,
+    Ilias,
+    Knn,
+    Places,
+    Protocol,
+    Revisited,
+    protocol_for,
+)
+from landseer.evaluation.recognition import evaluate_recognition
+from landseer.evaluation.scoring import Evaluated, evaluate, evaluate_mistakes, evaluate_retrieval
+from landseer.evaluation.table import (
+    aligned,
+    comparison_table,
+    difference_table,
+    latex_table,
+    mistakes_table,
+    per_query_csv,
+)
+from landseer.evaluation.truths import truth_by_landmark, truth_within
 
 __all__ = [
+    "PROTOCOLS",
+    "Confidences",
+    "Difference",
     "Evaluated",
+    "Gldv2",
+    "Ilias",
+    "Knn",
+    "PairedTest",
+    "Places",
+    "Protocol",
+    "Reliability",
+    "Revisited",
     "aligned",
     "average_precision_at_k",
     "average_precision_of_hits",
+    "compare",
     "comparison_table",
+    "confidences_of",
+    "difference_table",
+    "evaluate",
+    "evaluate_mistakes",
     "evaluate_recognition",
     "evaluate_retrieval",
+    "false_accept_rate",
     "first_hit",
     "global_average_precision",
+    "holm",
+    "latex_table",
     "mean_average_precision",
+    "merge_rankings",
+    "mistakes_table",
+    "paired_test",
     "per_query_csv",
     "precision_at_k",
+    "protocol_for",
     "recall_at_k",
+    "reliability",
+    "truth_by_landmark",
+    "truth_within",
 ]

@@ -5,18 +5,22 @@ clusters as there are, with replacement, and all queries of each (Davison and Hi
 section 3.8).  The interval is the 2.5th to 97.5th percentile of the statistic over the resamples, widened
 to hold the measured value.
 
-Axes: Q queries, C clusters, R resamples, M predictions.
+Everything is computed for a block of resamples at once, so memory is bounded whatever the number of queries.
+
+Axes: Q queries, C clusters, R resamples, r resamples of a block, V statistics, U distinct values, M predictions, H
+right ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
 from landseer.evaluation.metrics import summed_precision
 
-_CELLS_AT_ONCE = 2**22
+_CELLS_AT_ONCE = 2**21
 
 
 def cluster_numbers(keys: Sequence[Hashable | None]) -> np.ndarray:
@@ -40,28 +44,74 @@ def mean_interval(
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[float, float]:
     """The interval of a mean over queries.  *limits* is all that is known where there is but one cluster."""
-    sum_C, count_C = np.bincount(cluster_Q, weights=value_Q), np.bincount(cluster_Q)
-    if len(count_C) < 2:
-        return limits
-    means = [
-        (weight_RC @ sum_C) / (weight_RC @ count_C) for weight_RC in _resampled(len(count_C), resamples, seed)
-    ]
-    return _percentiles(np.concatenate(means), float(np.mean(value_Q)))
+    return intervals([value_Q], ["mean"], cluster_Q, resamples=resamples, seed=seed, limits=[limits])[0]
 
 
 def median_interval(
     value_Q: np.ndarray, cluster_Q: np.ndarray, *, resamples: int, seed: int, limits: tuple[float, float]
 ) -> tuple[float, float]:
     """The interval of a median over queries."""
+    return intervals([value_Q], ["median"], cluster_Q, resamples=resamples, seed=seed, limits=[limits])[0]
+
+
+def intervals(
+    values: Sequence[np.ndarray],
+    statistics: Sequence[Literal["mean", "median"]],
+    cluster_Q: np.ndarray,
+    *,
+    resamples: int,
+    seed: int,
+    limits: Sequence[tuple[float, float]],
+) -> list[tuple[float, float]]:
+    """The intervals of several statistics over the same queries, from the same resamples: one a ``[Q]`` of *values*.
+
+    *limits* are all that is known where there is but one cluster, or *resamples* is 0.
+    """
+    num_clusters = _num_clusters(cluster_Q)
+    if num_clusters < 2 or not resamples:
+        return list(limits)
+    kinds = list(zip(values, statistics, strict=True))
+    means = _means([value_Q for value_Q, kind in kinds if kind == "mean"], cluster_Q)
+    medians = [_medians(value_Q, cluster_Q) for value_Q, kind in kinds if kind == "median"]
+    blocks: list[list[np.ndarray]] = []
+    for weight_RC in _resampled(num_clusters, resamples, seed, widest=max(num_clusters, len(cluster_Q))):
+        mean_columns, median_columns = iter(means(weight_RC)), (median(weight_RC) for median in medians)
+        blocks.append([next(mean_columns if kind == "mean" else median_columns) for _, kind in kinds])
+    return [
+        _percentiles(np.concatenate(parts), float(np.mean(value_Q) if kind == "mean" else np.median(value_Q)))
+        for parts, (value_Q, kind) in zip(zip(*blocks, strict=True), kinds, strict=True)
+    ]
+
+
+def _means(values: Sequence[np.ndarray], cluster_Q: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from ``weight_RC`` to the mean of each of *values* in each resample, ``[V, r]``."""
+    columns = [np.bincount(cluster_Q, weights=value_Q) for value_Q in (*values, np.ones(len(cluster_Q)))]
+    sum_CV = np.stack(columns, axis=1)
+
+    def means(weight_RC: np.ndarray) -> np.ndarray:
+        total_RV = weight_RC.astype(np.float64) @ sum_CV
+        mean_VR: np.ndarray = (total_RV[:, :-1] / total_RV[:, -1:]).T
+        return mean_VR
+
+    return means
+
+
+def _medians(value_Q: np.ndarray, cluster_Q: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from ``weight_RC`` to the median of *value_Q* in each resample, ``[r]``."""
     order_Q = np.argsort(value_Q, kind="stable")
-    sorted_Q = value_Q[order_Q]
+    distinct_U, start_U = np.unique(value_Q[order_Q], return_index=True)
+    cluster_of_sorted_Q = cluster_Q[order_Q]
 
-    def median(weight_C: np.ndarray) -> float:
-        return float(np.median(np.repeat(sorted_Q, weight_C[cluster_Q[order_Q]])))
+    def medians(weight_RC: np.ndarray) -> np.ndarray:
+        drawn_RQ = np.take(weight_RC.astype(np.int32), cluster_of_sorted_Q, axis=1)
+        upto_RU = np.cumsum(np.add.reduceat(drawn_RQ, start_U, axis=1), axis=1)
+        num_R = upto_RU[:, -1]
+        # the two middle copies, from 0 on; they are one and the same where the number of copies is odd
+        below, above = ((upto_RU <= at_R[:, None]).sum(axis=1) for at_R in ((num_R - 1) // 2, num_R // 2))
+        median_R: np.ndarray = (distinct_U[below] + distinct_U[above]) / 2
+        return median_R
 
-    return _interval_by(
-        median, float(np.median(value_Q)), cluster_Q, resamples=resamples, seed=seed, limits=limits
-    )
+    return medians
 
 
 def gap_interval(
@@ -80,37 +130,42 @@ def gap_interval(
     not one of the statistic's and is left out.
     """
     cluster_M = cluster_Q[query_M]
+    shown_C = np.bincount(cluster_Q, weights=shown_Q)
+    right = np.flatnonzero(right_M)
 
-    def gap(weight_C: np.ndarray) -> float:
-        num_shown = weight_C[cluster_Q][shown_Q].sum()
-        return summed_precision(np.repeat(right_M, weight_C[cluster_M])) / num_shown if num_shown else np.nan
+    def gaps(weight_RC: np.ndarray) -> np.ndarray:
+        weight_RM = weight_RC[:, cluster_M]
+        times_RH = weight_RM[:, right]
+        rank_RH = np.cumsum(weight_RM, axis=1)[:, right] - times_RH
+        nth_RH = np.cumsum(times_RH, axis=1) - times_RH
+        total_R = np.zeros(len(weight_RC))
+        for copy in range(1, int(times_RH.max(initial=0)) + 1):
+            total_R += np.where(times_RH >= copy, (nth_RH + copy) / (rank_RH + copy), 0.0).sum(axis=1)
+        num_shown_R = weight_RC @ shown_C
+        gap_R: np.ndarray = np.divide(
+            total_R, num_shown_R, out=np.full_like(total_R, np.nan), where=num_shown_R > 0
+        )
+        return gap_R
 
-    value = summed_precision(right_M) / shown_Q.sum()
-    return _interval_by(gap, float(value), cluster_Q, resamples=resamples, seed=seed, limits=(0.0, 1.0))
-
-
-def _interval_by(
-    statistic: Callable[[np.ndarray], float],
-    value: float,
-    cluster_Q: np.ndarray,
-    *,
-    resamples: int,
-    seed: int,
-    limits: tuple[float, float],
-) -> tuple[float, float]:
-    num_clusters = int(cluster_Q.max()) + 1
-    if num_clusters < 2:
-        return limits
-    values = [
-        statistic(weight_C) for block in _resampled(num_clusters, resamples, seed) for weight_C in block
-    ]
-    return _percentiles(np.array(values), value)
+    num_clusters = _num_clusters(cluster_Q)
+    if num_clusters < 2 or not resamples:
+        return 0.0, 1.0
+    widest = max(num_clusters, len(right_M))
+    blocks = [gaps(weight_RC) for weight_RC in _resampled(num_clusters, resamples, seed, widest=widest)]
+    return _percentiles(np.concatenate(blocks), float(summed_precision(right_M) / shown_Q.sum()))
 
 
-def _resampled(num_clusters: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each resample draws each cluster: blocks of int64 ``[r, C]``, *resamples* rows in all."""
+def _num_clusters(cluster_Q: np.ndarray) -> int:
+    return int(cluster_Q.max(initial=-1)) + 1
+
+
+def _resampled(num_clusters: int, resamples: int, seed: int, *, widest: int) -> Iterator[np.ndarray]:
+    """How often each resample draws each cluster: blocks of int64 ``[r, C]``, *resamples* rows in all.
+
+    *widest* columns, of what the caller makes of a block, must fit it.
+    """
     rng = np.random.default_rng(seed)
-    step = max(1, _CELLS_AT_ONCE // num_clusters)
+    step = max(1, _CELLS_AT_ONCE // widest)
     for start in range(0, resamples, step):
         num = min(step, resamples - start)
         drawn_RC = rng.integers(num_clusters, size=(num, num_clusters))

@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import tokenize
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -284,12 +285,25 @@ def verify(path: Path, manifest: Manifest, *names: str) -> None:
             raise ValueError(f"{path / name} is damaged (its sha256 changed); make the {manifest.kind} again")
 
 
+# numpy reads the header of an array with Python's own parser
+_UNREADABLE_ARRAY = (
+    ValueError,
+    EOFError,
+    OSError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
+
+
 def read_array(file: Path, *, mmap: bool = False) -> np.ndarray:
     """An array from a ``.npy`` file; pickled content is refused."""
     try:
         found = np.load(file, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError, OverflowError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} cannot be read as an array: {error}") from None
+    except _UNREADABLE_ARRAY as error:
+        raise ValueError(f"{file} cannot be read as an array: {_one_line(error)}") from None
     if not isinstance(found, np.ndarray):
         found.close()
         raise ValueError(f"{file} cannot be read as an array: it is an archive of arrays")
@@ -302,7 +316,11 @@ def read_table(file: Path) -> pa.Table:
         # without partitioning, a folder named a=b is no column
         return pq.read_table(file, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{file} cannot be read as a Parquet table: {error}") from None
+        raise ValueError(f"{file} cannot be read as a Parquet table: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def read_json(file: Path) -> Any:

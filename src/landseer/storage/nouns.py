@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from landseer.storage.artifact import open_artifact, read_array, read_json, read_table, verify, writing
 from landseer.types import Collection, Descriptors, Number, Ranking, Report, Truth
 
+_REASONS = "reasons.parquet"
+_STEPS = "steps.json"
 _FIGURES = ("value", "low", "high")
 _TRUTH_SCHEMA = pa.schema(
     [
@@ -158,29 +160,71 @@ def load_descriptors(
 
 
 def save_ranking(
-    ranking: Ranking, path: Path, *, made_by: Mapping[str, Any], parents: Mapping[str, str] | None = None
+    ranking: Ranking,
+    path: Path,
+    *,
+    made_by: Mapping[str, Any],
+    parents: Mapping[str, str] | None = None,
+    steps: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write ``positions.npy``, ``scores.npy``, ``queries.parquet`` and ``gallery.parquet``."""
+    """Write ``positions.npy``, ``scores.npy``, ``queries.parquet``, ``gallery.parquet`` and any ``reasons.parquet``.
+
+    *steps*, what making it cost step by step, is kept in ``steps.json`` and is no part of its identity.
+    """
     facts = {**made_by, "score_kind": ranking.score_kind, "gallery_fingerprint": ranking.gallery_fingerprint}
-    with writing(path, "ranking", made_by=facts, parents=parents) as part:
+    with writing(path, "ranking", made_by=facts, parents=parents, machine_facts=(_STEPS,)) as part:
         np.save(part / "positions.npy", ranking.positions_QK, allow_pickle=False)
         np.save(part / "scores.npy", ranking.scores_QK, allow_pickle=False)
         pq.write_table(pa.table({"id": pa.array(ranking.query_ids, pa.string())}), part / "queries.parquet")
         pq.write_table(pa.table({"id": pa.array(ranking.gallery_ids, pa.string())}), part / "gallery.parquet")
+        if ranking.reasons:
+            pq.write_table(_reasons_table(ranking), part / _REASONS)
+        if steps:
+            _write_json(part / _STEPS, list(steps))
 
 
 def load_ranking(path: Path) -> Ranking:
     """Read a ranking folder, every file checked."""
     manifest = open_artifact(path, "ranking")
     verify(path, manifest)
+    query_ids = tuple(read_table(path / "queries.parquet")["id"].to_pylist())
     return Ranking(
-        query_ids=tuple(read_table(path / "queries.parquet")["id"].to_pylist()),
+        query_ids=query_ids,
         gallery_ids=tuple(read_table(path / "gallery.parquet")["id"].to_pylist()),
         positions_QK=read_array(path / "positions.npy"),
         scores_QK=read_array(path / "scores.npy"),
         score_kind=manifest.made_by["score_kind"],
         gallery_fingerprint=manifest.made_by["gallery_fingerprint"],
+        reasons=_reasons_of(read_table(path / _REASONS), len(query_ids))
+        if _REASONS in manifest.files
+        else (),
     )
+
+
+def load_steps(path: Path) -> list[dict[str, Any]]:
+    """What making a ranking folder cost, step by step; nothing where that was not kept."""
+    manifest = open_artifact(path, "ranking")
+    found: list[dict[str, Any]] = read_json(path / _STEPS) if _STEPS in manifest.files else []
+    return found
+
+
+def _reasons_table(ranking: Ranking) -> pa.Table:
+    found = [(row, *entry) for row, reasons in enumerate(ranking.reasons) for entry in reasons.items()]
+    columns = zip(*found, strict=True) if found else ((), (), ())
+    kinds = {"query": pa.int64(), "position": pa.int64(), "why": pa.string()}
+    return pa.table(
+        {
+            name: pa.array(list(column), kind)
+            for (name, kind), column in zip(kinds.items(), columns, strict=True)
+        }
+    )
+
+
+def _reasons_of(table: pa.Table, num_queries: int) -> tuple[Mapping[int, str], ...]:
+    reasons: tuple[dict[int, str], ...] = tuple({} for _ in range(num_queries))
+    for entry in table.to_pylist():
+        reasons[entry["query"]][entry["position"]] = entry["why"]
+    return reasons
 
 
 def save_report(
@@ -219,10 +263,13 @@ def _truth_table(truth: Truth) -> pa.Table:
         truth.split,
         truth.recognition_split,
     )
-    return pa.table(
+    table = pa.table(
         [pa.array(list(column), entry.type) for column, entry in zip(columns, _TRUTH_SCHEMA, strict=True)],
         schema=_TRUTH_SCHEMA,
     )
+    # only a graded truth has the column, so that the others keep their bytes and their fingerprints
+    hard = pa.array(list(truth.hard), pa.list_(pa.string()))
+    return table.append_column("hard", hard) if truth.hard else table
 
 
 def _truth_of(table: pa.Table) -> Truth:
@@ -236,6 +283,7 @@ def _truth_of(table: pa.Table) -> Truth:
         landmarks=nested("landmarks"),
         split=tuple(table["split"].to_pylist()),
         recognition_split=tuple(table["recognition_split"].to_pylist()),
+        hard=nested("hard") if "hard" in table.column_names else (),
     )
 
 

@@ -1,0 +1,185 @@
+"""Is one run better than another on the same queries?  A paired permutation test, with Holm's correction.
+
+If two runs were equally good, it would be chance which of them did better on a landmark, so the sign of its
+difference could as well be the other one.  The p-value is the share of all sign flips that give a mean difference
+at least as large, in either direction (Good, *Permutation, Parametric and Bootstrap Tests*, chapter 3).  All queries
+of a landmark are flipped together, as the bootstrap draws them together.
+
+Axes: Q queries, C clusters, R sign flips, r sign flips of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from landseer.evaluation.intervals import cluster_numbers, mean_interval
+from landseer.evaluation.protocols import ALL_QUERIES, PROTOCOLS, Gldv2, Protocol
+from landseer.evaluation.scoring import Evaluated, groups_by_training
+
+EXACT_UP_TO = 16
+"""Up to so many landmarks that differ all sign flips are counted, 65,536; beyond it some are drawn."""
+_CELLS_AT_ONCE = 2**22
+_CLOSE = 1e-12
+"""Sums of the same differences in another order count as equal within this share of their absolute values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedTest:
+    """A two-sided p-value, how many sign flips it rests on, and whether those were all there are."""
+
+    p: float
+    num_flips: int
+    exact: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How much better *run* scored than *baseline* on the same queries: ``low`` to ``high`` is its 95 % interval."""
+
+    run: str
+    baseline: str
+    metric: str
+    group: str
+    num_queries: int
+    value: float
+    low: float
+    high: float
+    test: PairedTest
+    p_holm: float
+    """The p-value corrected for all comparisons that were made together."""
+
+
+def paired_test(
+    difference_Q: np.ndarray, cluster_Q: np.ndarray, *, flips: int = 9999, seed: int = 0
+) -> PairedTest:
+    """Test whether the mean of *difference_Q* could as well be 0; queries of one cluster are flipped together.
+
+    All sign flips are counted where no more than ``EXACT_UP_TO`` clusters differ; otherwise *flips* of them are
+    drawn, and p = (b + 1) / (flips + 1) with b of them as extreme, so it is never 0 (Phipson and Smyth 2010).
+    """
+    sum_C = np.bincount(cluster_Q, weights=difference_Q)
+    sum_C = sum_C[sum_C != 0]
+    bound = abs(float(sum_C.sum())) - _CLOSE * float(np.abs(sum_C).sum())
+    if len(sum_C) <= EXACT_UP_TO:
+        number_R = np.arange(2 ** len(sum_C), dtype=np.int64)
+        every_RC = (number_R[:, None] >> np.arange(len(sum_C))) & 1
+        return PairedTest(
+            p=_num_extreme(every_RC, sum_C, bound) / len(number_R), num_flips=len(number_R), exact=True
+        )
+    rng = np.random.default_rng(seed)
+    step = max(1, _CELLS_AT_ONCE // len(sum_C))
+    num_extreme = 0
+    for start in range(0, flips, step):
+        num = min(step, flips - start)
+        drawn = np.frombuffer(rng.bytes(num * -(-len(sum_C) // 8)), np.uint8).reshape(num, -1)
+        flipped_RC = np.unpackbits(drawn, axis=1, count=len(sum_C))
+        num_extreme += _num_extreme(flipped_RC, sum_C, bound)
+    return PairedTest(p=(num_extreme + 1) / (flips + 1), num_flips=flips, exact=False)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """*p_values* corrected for being several, in the same order (Holm 1979).
+
+    The smallest is multiplied by their number, the next by one less, and so on; none may be smaller than one
+    before it, nor above 1.
+    """
+    corrected = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[at]))
+        corrected[at] = highest
+    return corrected
+
+
+def compare(
+    runs: Mapping[str, Evaluated], *, flips: int = 9999, resamples: int = 2000, seed: int = 0
+) -> list[Difference]:
+    """The headline of every later run minus that of the first, group by group, tested in pairs.
+
+    Holm's correction is over all of the list.  Raises ``ValueError`` where the runs were scored by different
+    protocols or on different queries.
+    """
+    baseline, *others = runs
+    first = runs[baseline]
+    for run in others:
+        _require_alike(baseline, first, run, runs[run])
+    found = []
+    for run in others:
+        difference_Q = _headline(runs[run]) - _headline(first)
+        for group, mask_Q in _groups(first).items():
+            cluster_Q = cluster_numbers(first.per_query["landmark"].filter(pa.array(mask_Q)).to_pylist())
+            limits = (-1.0, 1.0)
+            low, high = mean_interval(
+                difference_Q[mask_Q], cluster_Q, resamples=resamples, seed=seed, limits=limits
+            )
+            test = paired_test(difference_Q[mask_Q], cluster_Q, flips=flips, seed=seed)
+            mean = float(difference_Q[mask_Q].mean())
+            found.append((run, group, int(mask_Q.sum()), mean, low, high, test))
+    corrected = holm([row[-1].p for row in found])
+    return [
+        Difference(
+            run=run,
+            baseline=baseline,
+            metric=first.report.protocol["metric"],
+            group=group,
+            num_queries=num,
+            value=mean,
+            low=low,
+            high=high,
+            test=test,
+            p_holm=p_holm,
+        )
+        for (run, group, num, mean, low, high, test), p_holm in zip(found, corrected, strict=True)
+    ]
+
+
+def _num_extreme(flipped_RC: np.ndarray, sum_C: np.ndarray, bound: float) -> int:
+    """How many sign flips have a total at least as far from 0 as *bound*."""
+    total_R = sum_C.sum() - 2 * (flipped_RC.astype(np.float64) @ sum_C)
+    return int(np.sum(np.abs(total_R) >= bound))
+
+
+def _require_alike(baseline: str, first: Evaluated, run: str, other: Evaluated) -> None:
+    for key in ("protocol", "metric"):
+        ours, theirs = first.report.protocol[key], other.report.protocol[key]
+        if ours != theirs:
+            raise ValueError(
+                f"{baseline} was scored by {ours} and {run} by {theirs}; score both the same way"
+            )
+    same = ("query", "split")
+    if first.per_query.select(same) != other.per_query.select(same):
+        raise ValueError(
+            f"{baseline} and {run} were not scored on the same queries, so they cannot be paired"
+        )
+
+
+def protocol_of(found: Evaluated) -> type[Protocol]:
+    """The protocol that *found* was scored by.  Raises ``ValueError`` where it is none of a ranking."""
+    name = found.report.protocol["protocol"]
+    known = {protocol.name: protocol for protocol in PROTOCOLS.values()}
+    if name not in known:
+        raise ValueError(f"runs scored by {name} cannot be compared in pairs (known: {', '.join(known)})")
+    return known[name]
+
+
+def _headline(found: Evaluated) -> np.ndarray:
+    """The headline's figure of each query, float64 ``[Q]``."""
+    values: np.ndarray = found.per_query[protocol_of(found).column].to_numpy()
+    return values
+
+
+def _groups(found: Evaluated) -> dict[str, np.ndarray]:
+    """Name -> bool ``[Q]``: the groups of the report, in its order."""
+    split_Q = np.array(found.per_query["split"].to_pylist(), dtype=object)
+    masks = {
+        **{split: split_Q == split for split in dict.fromkeys(split_Q)},
+        **Gldv2().groups("", split_Q),
+        ALL_QUERIES: np.ones(len(split_Q), np.bool_),
+        **groups_by_training(found.per_query["seen"].to_pylist()),
+    }
+    reported = dict.fromkeys(number.group for number in found.report.numbers)
+    return {group: masks[group] for group in reported}
