@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import ast
 import textwrap
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOM = ROOT / "src" / "landseer" / "recipe"
 OPTIONS = tuple(
-    ROOM / name for name in ("options.py", "stage_options.py", "loss_options.py", "aspect_options.py")
+    ROOM / name
+    for name in (
+        "options.py",
+        "stage_options.py",
+        "loss_options.py",
+        "aspect_options.py",
+        "reranking_options.py",
+        "recognition_options.py",
+    )
 )
+METHOD = "method"
+"""The key by which one of several option classes is chosen; the class says in its first line what it chooses."""
 PAGE = Path(__file__).with_name("recipes.md")
 TYPES = {"str": "string", "int": "whole number", "float": "number", "bool": "true or false"}
 
@@ -35,8 +46,32 @@ def page() -> str:
     """The text of ``docs/recipes.md``."""
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in OPTIONS]
     classes = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
-    sections = ["## The file itself", _table(classes["Recipe"], skip=classes)]
+    # a union of classes, of which "method" chooses one
+    unions = {
+        ast.unparse(node.targets[0]): [classes[name.strip()] for name in ast.unparse(node.value).split("|")]
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp)
+    }
+    skip = {*classes, *unions}
+    sections = ["## The file itself", _table(classes["Recipe"], skip=skip)]
+    for entry in _entries(classes["Recipe"]):
+        for union, choices in unions.items():
+            if union in ast.unparse(entry.annotation):
+                sections += _choices(ast.unparse(entry.target), entry, classes["Recipe"], choices, skip)
     return "\n\n".join([INTRODUCTION.rstrip(), *sections, *_sections("Recipe", "", classes, {})]) + "\n"
+
+
+def _choices(
+    name: str, entry: ast.AnnAssign, owner: ast.ClassDef, choices: list[ast.ClassDef], skip: set[str]
+) -> list[str]:
+    """The section of a list of tables, each of one of *choices*."""
+    meaning = _plain(_docstring(owner.body[owner.body.index(entry) + 1], f"{owner.name}.{name}"))
+    found = [f"## `[[{name}]]`", f"{meaning} `{METHOD}` says which, and what other keys there are."]
+    for choice in choices:
+        heading, _, text = _plain(ast.get_docstring(choice) or "").partition("`: ")
+        found += [f"### {heading}`", text[:1].upper() + text[1:], _table(choice, skip=skip)]
+    return found
 
 
 def _sections(
@@ -78,11 +113,11 @@ def _own_docstring(owner: ast.ClassDef, entry: ast.AnnAssign) -> str:
     return ""
 
 
-def _table(options: ast.ClassDef, *, skip: dict[str, ast.ClassDef]) -> str:
+def _table(options: ast.ClassDef, *, skip: Collection[str]) -> str:
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for entry in _entries(options):
         name, kind = ast.unparse(entry.target), ast.unparse(entry.annotation)
-        if any(one in kind for one in skip):
+        if name == METHOD or any(one in kind for one in skip):
             continue
         following = options.body[options.body.index(entry) + 1 :]
         meaning = _plain(_docstring(following[0] if following else None, f"{options.name}.{name}"))

@@ -53,13 +53,15 @@ class SmallEmbedder(nn.Module):
         scales: tuple[float, ...] = (1.0,),
         scale_average: str = "unit",
         scale_multiple: int = 0,
+        flip: bool = False,
     ) -> np.ndarray:
         pixels = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 127.5 - 1
         see = self if scale_average == "unit" else lambda seen: self.layers(seen).mean(dim=(2, 3))
         rows = []
         for scale in scales:
             width, height = self.scaled_size((photos.shape[2], photos.shape[1]), scale, scale_multiple)
-            rows.append(see(nn.functional.interpolate(pixels, size=(height, width))))
+            seen = nn.functional.interpolate(pixels, size=(height, width))
+            rows += [see(photos) for photos in ((seen, seen.flip(3)) if flip else (seen,))]
         return nn.functional.normalize(torch.stack(rows).mean(dim=0)).numpy()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from landseer.extraction import extract, extract_ensemble
-from landseer.models import Ensemble, Member
+from landseer.models import Ensemble, Member, fit_whitening
 from landseer.photos import UnreadablePhoto, load_sized
 from landseer.recipe import AspectOptions, DescriptorOptions
 from landseer.search import search_exact
@@ -267,3 +267,17 @@ def test_the_manifest_tells_every_member_and_is_read_back_as_it_was_written(ense
     assert settings["member 1: scales"] == [1.0, 0.5]
     assert settings["member 1: model"] == ensemble.members[1].embedder.fingerprint
     assert json.loads(json.dumps(settings)) == settings
+
+
+def test_a_whitening_is_applied_to_the_joined_rows(ensemble, draw, tmp_path, monkeypatch):
+    collection = draw(10, shapes=SHAPES)
+    plain = extract_ensemble(ensemble, collection, tmp_path / "plain")
+    whitening = fit_whitening(plain, dim=5, ridge=0.1)
+    whitened = dataclasses.replace(ensemble, whitening=whitening)
+    found = extract_ensemble(whitened, collection, tmp_path / "d")
+    assert np.array_equal(found.rows_ND, whitening.rows(np.asarray(plain.rows_ND)))
+    assert found.normalised and found.dim == 5 and found.fingerprint != plain.fingerprint
+    settings = open_artifact(tmp_path / "d", "descriptors").made_by["settings"]
+    assert settings["whitening"] == whitening.fingerprint
+    with pytest.raises(ValueError, match=r"holds descriptors of other settings \(whitening: "):
+        extract_ensemble(ensemble, collection, tmp_path / "d")

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from landseer.extraction import extract, plan_of
 from landseer.photos import UnreadablePhoto, load_sized, load_square
 from landseer.recipe import AspectOptions, DescriptorOptions
+from landseer.recipe.options import WhiteningOptions
 from landseer.storage import load_descriptors, open_artifact
 from landseer.types import Collection
 
@@ -137,6 +139,26 @@ def test_scales_and_their_rules_reach_the_embedder(embedder, draw, tmp_path, one
         assert not np.array_equal(wanted, embedder.describe(pixels, scales=(1.0, 0.8), **rules))
 
 
+@pytest.mark.parametrize("average", ["unit", "raw"])
+def test_flipped_photos_are_averaged_in_and_another_extraction(embedder, draw, tmp_path, average, one_thread):
+    options = dataclasses.replace(OPTIONS, scales=(1.0, 2.0), scale_average=average, flip=True)
+    collection = draw(6)
+    found = extract(embedder, collection, tmp_path / "d", options=options)
+    for row, path in zip(found.rows_ND, collection.paths, strict=True):
+        pixels = load_square(collection.root, path, 16)
+        mean = np.zeros(24)
+        for photo in (pixels, pixels[:, ::-1].copy()):
+            for side in (16, 32):
+                wide = torch.from_numpy(photo[None]).permute(0, 3, 1, 2).float() / 127.5 - 1
+                with torch.no_grad():
+                    layers = embedder.layers(torch.nn.functional.interpolate(wide, size=(side, side)))
+                seen = layers.mean(dim=(2, 3))[0].numpy().astype(np.float64)
+                mean += seen / (np.linalg.norm(seen) if average == "unit" else 1.0)
+        assert row == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
+    with pytest.raises(ValueError, match=r"other settings \(flip: True there, None here\)"):
+        extract(embedder, collection, tmp_path / "d", options=dataclasses.replace(options, flip=False))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -162,19 +184,18 @@ def test_a_size_the_backbone_cannot_take_is_refused_before_anything_is_written(
 
 def test_every_option_that_a_row_depends_on_is_in_the_plan(embedder, draw):
     """A new option must be weighed for the plan; then it joins this list."""
-    import torch
-
     collection, cpu = draw(2), torch.device("cpu")
     changes = {
         "size": 20,
         "scales": (1.0, 2.0),
         "scale_average": "raw",
         "scale_multiple": 4,
+        "flip": True,
         "aspects": AspectOptions(sizes=((24, 16),)),
         "batch": 5,
         "dtype": "float16",
     }
-    known = {*changes, "renormalise"}
+    known = {*changes, "renormalise", "member_weights", "whitening"}
     assert {field.name for field in dataclasses.fields(DescriptorOptions)} == known
     plans = [plan_of(embedder, collection, OPTIONS, cpu)]
     for change in changes.items():
@@ -185,8 +206,10 @@ def test_every_option_that_a_row_depends_on_is_in_the_plan(embedder, draw):
     assert all(json.loads(json.dumps(plan.settings)) == plan.settings for plan in plans), (
         "as a reader finds it"
     )
-    one = dataclasses.replace(OPTIONS, renormalise=False)
-    assert plan_of(embedder, collection, one, cpu) == plans[0], "of one model nothing is concatenated"
+    one = dataclasses.replace(
+        OPTIONS, renormalise=False, member_weights="fitted", whitening=WhiteningOptions(kind="pca")
+    )
+    assert plan_of(embedder, collection, one, cpu) == plans[0], "these are of what is done with the rows"
 
 
 def test_with_shapes_a_stopped_extraction_goes_on_and_other_sizes_are_refused(
@@ -273,8 +296,6 @@ def test_a_model_that_gives_nan_is_refused(embedder, draw, tmp_path):
 
 
 def test_training_mode_and_threads_are_no_part_of_the_result(embedder, draw, tmp_path):
-    import torch
-
     threads = torch.get_num_threads()
     a = extract(embedder.eval(), draw(9), tmp_path / "a", options=OPTIONS)
     torch.set_num_threads(threads + 1)
@@ -309,8 +330,6 @@ def test_a_finished_artifact_that_was_damaged_is_not_returned(embedder, draw, tm
 
 
 def other_settings(embedder, collection):
-    import torch
-
     stranger = type(embedder)(seed=1)
     half = collection.select(np.arange(len(collection)) % 2 == 0)
     moved = dataclasses.replace(
@@ -352,8 +371,6 @@ def test_other_settings_are_refused_finished_or_not(embedder, draw, tmp_path, ke
 
 
 def test_another_torch_or_another_machine_is_never_mixed_in(embedder, draw, tmp_path, monkeypatch):
-    import torch
-
     interrupted(embedder, draw(20), tmp_path / "d", photos=12)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "__version__", "9.9")
@@ -544,8 +561,6 @@ def test_impossible_arguments_are_refused_before_anything_is_written(
 
 
 def test_a_missing_accelerator_is_named(embedder, draw, tmp_path, monkeypatch):
-    import torch
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="finds no CUDA device here; say cpu"):
         extract(embedder, draw(2), tmp_path / "d", options=OPTIONS, device="cuda")

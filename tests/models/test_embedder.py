@@ -145,6 +145,26 @@ def test_several_scales_are_the_unit_average_of_unit_rows(tiny, photos):
     assert embedder.describe(photos, scales=(1.4142,)) == pytest.approx(rows[1].numpy(), abs=1e-5)
 
 
+@pytest.mark.parametrize("average", ["unit", "raw"])
+def test_with_flip_the_mirrored_photos_are_averaged_in_at_every_scale(tiny, photos, average):
+    embedder = tiny(neck="fc", dim=6)
+    mirrored = photos[:, :, ::-1].copy()
+    rows = np.zeros((5, 6))
+    for pixels in map(embedder.normalise, (photos, mirrored)):
+        larger = F.interpolate(pixels, size=(96, 96), mode="bicubic", align_corners=False)
+        for seen in (pixels, larger):
+            with torch.no_grad():
+                raw = embedder.neck(embedder.pooled(seen)).numpy().astype(np.float64)
+            rows += raw / (np.linalg.norm(raw, axis=1, keepdims=True) if average == "unit" else 1.0)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    asked = {"scales": (1.0, 1.5), "scale_average": average, "flip": True}
+    assert embedder.describe(photos, **asked) == pytest.approx(rows, abs=1e-5)
+    assert embedder.describe(mirrored, **asked) == pytest.approx(rows, abs=1e-5)
+    once = embedder.describe(photos, scale_average=average, flip=True)
+    assert np.linalg.norm(once, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    assert np.abs(once - embedder.describe(photos, scale_average=average)).max() > 1e-3
+
+
 def test_a_vit_takes_multiples_of_its_patch_and_scales_keep_to_them(tiny, photos):
     embedder = tiny("test_vit", pooling="cls")
     assert embedder.size_multiple == 16 and tiny().size_multiple == 1

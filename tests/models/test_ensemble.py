@@ -16,6 +16,7 @@ from landseer.models import (
     Ensemble,
     Member,
     concatenate_rows,
+    join_descriptors,
     load_embedder,
     load_ensemble,
     preset_of,
@@ -23,6 +24,8 @@ from landseer.models import (
 )
 from landseer.models import ensemble as room
 from landseer.recipe import DescriptorOptions
+from landseer.storage import open_artifact
+from landseer.types import Descriptors
 
 WINNERS_2020 = (1.0, 0.8, 0.5, 0.5)
 
@@ -211,3 +214,65 @@ def test_the_folder_says_what_it_holds(tmp_path, ensemble):
     }
     manifest = json.loads((tmp_path / "both" / "manifest.json").read_text())
     assert manifest["kind"] == "ensemble" and manifest["made_by"]["ensemble"] == ensemble.fingerprint
+
+
+# -- descriptors of several models as those of one
+
+
+def described(seed, dim, *, num=7, fingerprint="made", **more):
+    rows = rows_of(seed, dim, num=num)[0]
+    ids = tuple(f"p{number}" for number in range(num))
+    return Descriptors(ids=ids, rows_ND=rows, fingerprint=f"{fingerprint}{seed}", **more)
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_joined_descriptors_are_the_rows_side_by_side(tmp_path, monkeypatch, unit):
+    monkeypatch.setattr(room, "_BLOCK_ROWS", 3)
+    parts, weights = [described(1, 4), described(2, 3, unreadable={"gone": "empty"})], (1.0, 0.5)
+    joined = join_descriptors(parts, weights, unit=unit)
+    assert joined.ids == parts[0].ids and joined.normalised is unit and joined.unreadable == {"gone": "empty"}
+    slow = slow_concatenation([part.rows_ND for part in parts], weights, unit)
+    assert joined.rows_ND == pytest.approx(slow, rel=1e-6, abs=1e-7)
+    written = join_descriptors(parts, weights, unit=unit, out=tmp_path / "d")
+    assert isinstance(written.rows_ND, np.memmap)
+    assert np.array_equal(written.rows_ND, joined.rows_ND)
+    assert (written.fingerprint, written.normalised) == (joined.fingerprint, unit)
+    manifest = open_artifact(tmp_path / "d", "descriptors")
+    assert manifest.parents == {"part 0": "made1", "part 1": "made2"}
+    assert manifest.made_by["weights"] == [1.0, 0.5]
+
+
+def test_photos_are_joined_by_id_where_ids_are_given():
+    first, second = described(1, 4), described(2, 3)
+    turned = second.take(second.ids[::-1])
+    wanted = ("p5", "p0", "p3")
+    joined = join_descriptors([first, turned], (1.0, 2.0), ids=wanted)
+    assert joined.ids == wanted
+    whole = join_descriptors([first, second], (1.0, 2.0))
+    assert np.array_equal(joined.rows_ND, whole.take(wanted).rows_ND)
+    with pytest.raises(ValueError, match="other photos, or in another order; extract the same collection"):
+        join_descriptors([first, turned], (1.0, 2.0))
+    with pytest.raises(ValueError, match="no descriptor of photo 'p9'"):
+        join_descriptors([first, turned], (1.0, 2.0), ids=["p1", "p9"])
+
+
+def test_what_makes_joined_rows_is_in_their_fingerprint():
+    first, second = described(1, 4), described(2, 4)
+    joined = [
+        join_descriptors([first, second], (1.0, 0.5)),
+        join_descriptors([first, second], (1.0, 0.4)),
+        join_descriptors([second, first], (1.0, 0.5)),
+        join_descriptors([first, second], (1.0, 0.5), unit=False),
+        join_descriptors([first, second], (1.0, 0.5), ids=["p1"]),
+        join_descriptors([first, second], (1.0, 0.5), ids=["p2"]),
+    ]
+    assert len({found.fingerprint for found in joined}) == len(joined)
+    assert join_descriptors([first, second], (1, 0.5)).fingerprint == joined[0].fingerprint
+    unknown = replace(second, fingerprint="")
+    assert join_descriptors([first, unknown], (1.0, 0.5)).fingerprint == ""
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (), (1.0, 0.0), (1.0, -1.0), (1.0, math.nan), (math.inf, 1.0)])
+def test_weights_that_mean_nothing_are_refused(weights):
+    with pytest.raises(ValueError, match=r"2 models, \d weights|weights must be above 0"):
+        join_descriptors([described(1, 4), described(2, 3)], weights)

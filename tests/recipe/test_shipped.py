@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from landseer.recipe import MemberOptions, Recipe, StageOptions, load_recipe
+from landseer.recipe import MemberOptions, Recipe, StageOptions, TwoStageOptions, load_recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 PUBLISHED = ("glr2020-1st", "glr2020-2nd", "glr2019-1st", "glr2021-2nd")
 FULL = (*PUBLISHED, "landseer")
-NO_SOURCE = {"title", "name", "like", "stages", "backbone", "substitute_for", "splits", "sizes"}
+NO_SOURCE = {"title", "name", "like", "stages", "backbone", "substitute_for", "splits", "sizes", "method"}
 """Keys of which the lines around say where they come from, or that nothing follows from."""
 
 # Templates of the 2019 winners' code, width x height from the widest photos to the highest.
@@ -75,6 +75,25 @@ def test_what_all_four_systems_share(name):
     assert {(stage.ema, stage.interpolate, stage.clip) for stage in recipe.stages} == {(0.0, 1.0, 0.0)}
     assert {stage.loss.smoothing + stage.loss.triplet for stage in recipe.stages} == {0.0}
     assert recipe.data.validation == ("one-each" if name == "glr2020-1st" else "none")
+
+
+def test_re_ranking_is_as_published():
+    assert [full(name).reranking for name in ("glr2020-1st", "glr2020-2nd")] == [(), ()]
+    for recipe in (full("glr2019-1st"), mini("glr2019-1st")):
+        assert recipe.reranking == (TwoStageOptions(voters=3, normalise=True, threshold=0.6, order="score"),)
+        assert recipe.bank.subset == "full"
+    for recipe in (full("glr2021-2nd"), mini("glr2021-2nd")):
+        (step,) = recipe.reranking
+        assert (step.method, step.alpha, step.beta, step.voters) == ("landmark-country", 1.0, 0.1, 3)
+        assert (step.voting, step.k1, step.k2, step.blend, step.candidates) == (
+            "k-reciprocal",
+            10,
+            3,
+            0.5,
+            30,
+        )
+        assert (step.normalise, step.merge, step.hard) == (True, "before", False)
+        assert recipe.bank.subset == "full"
 
 
 # ---- 1st place 2020 ------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Run as a process of its own: changes an index at random until it is killed, and keeps a log of what it did.
 
 Expects as globals: ``INDEX``, ``LOG`` (each step is a line before it begins and a line once it returned), ``SEED``,
-``DIE_AT`` (kill itself at this file-system step; 0: never).
+``DIE_AT`` (kill itself at this file-system step; 0: never).  As ``__create_target__`` it makes ``INDEX`` and a copy of
+it, ``COPY``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from landseer.search import open_index
+from landseer.search import LivingIndex, open_index
 from landseer.search.living import writer
 from landseer.types import Descriptors
 
@@ -53,7 +54,8 @@ def die_before_step(number: int) -> None:
 
         return counting
 
-    os.fsync, os.unlink, os.pwrite = counted(os.fsync), counted(os.unlink), counted(os.pwrite)
+    for name in ("fsync", "unlink", "pwrite", "mkdir", "link", "rename"):
+        setattr(os, name, counted(getattr(os, name)))
 
 
 def live(path: Path, log: Path, seed: int, die_at: int) -> None:
@@ -111,5 +113,15 @@ def _staging(index, versions, model):
     return lambda: index.stage(rows_of(versions, model), model=model)
 
 
+def create(path: Path, copy: Path, die_at: int) -> None:
+    die_before_step(die_at)
+    with LivingIndex.create(path, model="m0", dim=DIM, normalised=False) as index:
+        versions = {f"p{number}": 0 for number in range(5)}
+        _adding(index, versions, "m0", replace=False)()
+        index.copy(copy)
+
+
+if __name__ == "__create_target__":
+    create(INDEX, COPY, DIE_AT)  # noqa: F821
 if __name__ == "__kill_target__":
     live(INDEX, LOG, SEED, DIE_AT)  # noqa: F821

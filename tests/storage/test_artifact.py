@@ -379,7 +379,9 @@ def test_tables_and_json_that_are_none_are_named(tmp_path):
         read_json(tmp_path / "nowhere.json")
 
 
-@pytest.mark.parametrize("header", [b"{'descr': '<f4', 'fortran_order': False, 'shape': (3", b"{'descr': (((", b"'''"])
+@pytest.mark.parametrize(
+    "header", [b"{'descr': '<f4', 'fortran_order': False, 'shape': (3", b"{'descr': (((", b"'''"]
+)
 def test_an_array_whose_header_is_no_python_is_one_line(tmp_path, header):
     file = tmp_path / "rows.npy"
     file.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)

@@ -17,7 +17,7 @@ COMMANDS = {
     "import": "photos and labels of any layout -> a collection",
     "train": "staged training, resumable; under torchrun on many GPUs",
     "extract": "photos -> descriptors, resumable",
-    "index": "photos -> a living index: build, add, remove, compact, verify, info",
+    "index": "photos -> a living index: build, add, remove, compact, rebuild, copy, verify, info",
     "search": "the photos of an index most like yours: a table, JSON or CSV",
     "rank": "batch search between two descriptor folders",
     "rerank": "what the neighbours of a query say: expansion, k-reciprocal, diffusion, votes",

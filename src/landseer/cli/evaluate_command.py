@@ -27,9 +27,28 @@ class Scoring:
     allow_overlap: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a ranking file that holds numbers alone does not say: its format, and which photos are meant."""
+
+    format: str | None
+    query_ids: str | None
+    gallery_ids: str | None
+
+
 @click.command(name="evaluate")
-@click.argument("rankings", nargs=-1, required=True, type=FOLDER, metavar="RANKING...")
+@click.argument("rankings", nargs=-1, required=True, metavar="RANKING...")
 @click.option("--truth", required=True, type=FOLDER, help="Collection whose queries have known answers.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["positions", "ranks", "trec", "submission", "csv"]),
+    help="What a ranking file of another tool is.  [default: what the file says]",
+)
+@click.option(
+    "--query-ids", help="Ids of the queries, for a file without.  [default: those of the truth, in order]"
+)
+@click.option("--gallery-ids", help="Ids of the gallery.  [default: those of split index, in order]")
 @click.option(
     "--protocol",
     type=click.Choice(["gldv2", "revisited", "ilias", "places", "knn"]),
@@ -63,8 +82,11 @@ class Scoring:
 )
 def command(
     *,
-    rankings: tuple[Path, ...],
+    rankings: tuple[str, ...],
     truth: Path,
+    format_: str | None,
+    query_ids: str | None,
+    gallery_ids: str | None,
     protocol: str | None,
     trained_on: Path | None,
     metres: float | None,
@@ -79,7 +101,9 @@ def command(
     per_query: Path | None,
     out: Path | None,
 ) -> None:
-    """Score RANKING folders; several give one table, and a paired test of each against the first.
+    """Score RANKING folders or files; several give one table, and a paired test of each against the first.
+
+    A file is an array of positions or ranks, a TREC run, a submission or a CSV of another tool (docs/foreign.md).
 
     gldv2: mAP@100 of the Google Landmark challenges; revisited: Oxford and Paris, Easy, Medium and Hard; ilias:
     mAP@1000; places: recall@N within some metres; knn: mAP@R, R-precision, recall and CMC by landmark.
@@ -107,16 +131,17 @@ def command(
         trained_on=trained_on,
         allow_overlap=allow_overlap,
     )
+    order = Order(format=format_, query_ids=query_ids, gallery_ids=gallery_ids)
     if mistakes:
-        click.echo(mistakes_text(rankings, truth, scoring))
+        click.echo(mistakes_text(rankings, truth, scoring, order))
         return
-    runs = evaluate_folders(rankings, truth, scoring)
+    runs = evaluate_folders(rankings, truth, scoring, order)
     write_outputs(runs, per_query, out)
     differences = compared(runs)
     click.echo(as_json_text(runs, differences) if as_json else as_table(runs, differences, latex=latex))
 
 
-def refuse_outputs(rankings: tuple[Path, ...], per_query: Path | None, out: Path | None) -> None:
+def refuse_outputs(rankings: tuple[str, ...], per_query: Path | None, out: Path | None) -> None:
     """Raise ``ValueError`` for outputs that could not be written, before anything is computed."""
     if out is not None and len(rankings) > 1:
         raise ValueError(
@@ -130,10 +155,13 @@ def refuse_outputs(rankings: tuple[Path, ...], per_query: Path | None, out: Path
         raise ValueError(f"{per_query.parent} is not a folder; make it before --per-query can write there")
 
 
-def evaluate_folders(rankings: tuple[Path, ...], truth: Path, scoring: Scoring) -> dict[str, Evaluated]:
-    """Score each ranking folder against the truth of a collection folder: folder as given -> result."""
+def evaluate_folders(
+    rankings: tuple[str, ...], truth: Path, scoring: Scoring, order: Order
+) -> dict[str, Evaluated]:
+    """Score each ranking against the truth of a collection folder: ranking as given -> result."""
     from landseer.evaluation import evaluate
-    from landseer.storage import load_collection, load_ranking, open_artifact
+    from landseer.storage import load_collection
+    from landseer.storage.foreign import fingerprint_of_source
 
     collection = load_collection(truth)
     queries = collection.in_split("query")
@@ -141,38 +169,48 @@ def evaluate_folders(rankings: tuple[Path, ...], truth: Path, scoring: Scoring) 
     trained = None if scoring.trained_on is None else load_collection(scoring.trained_on).in_split("train")
     landmarks = None if trained is None else set(trained.landmark_N[trained.landmark_N >= 0].tolist())
     runs = {}
-    for folder in rankings:
-        ranking = load_ranking(folder)
+    for place in rankings:
+        ranking = read(place, collection, order)
         known, protocol = judge(collection, truth, ranking, scoring)
-        made_by = {
-            "ranking": open_artifact(folder, "ranking").fingerprint,
-            "truth": collection.fingerprint,
-        }
-        runs[str(folder)] = evaluate(
+        made_by = {"ranking": fingerprint_of_source(place), "truth": collection.fingerprint}
+        runs[place] = evaluate(
             ranking,
             known,
             protocol=protocol,
             allow_overlap=scoring.allow_overlap,
             trained_landmarks=landmarks,
             landmark_of=landmark_of,
-            title=folder.name,
+            title=Path(place).name,
             made_by=made_by,
         )
     return runs
 
 
-def mistakes_text(rankings: tuple[Path, ...], truth: Path, scoring: Scoring) -> str:
+def read(place: str, collection: Collection, order: Order) -> Ranking:
+    """A ranking folder or file; where it names no photos and *order* neither, they are those of *collection*."""
+    from landseer.storage.foreign import needs_ids, read_ranking
+
+    queries: str | tuple[str, ...] | None = order.query_ids
+    gallery: str | tuple[str, ...] | None = order.gallery_ids
+    if needs_ids(place, format=order.format):
+        truth = collection.truth
+        queries = queries or (collection.in_split("query").ids if truth is None else truth.query_ids)
+        gallery = gallery or collection.in_split("index").ids
+    return read_ranking(place, query_ids=queries, gallery_ids=gallery, format=order.format)
+
+
+def mistakes_text(rankings: tuple[str, ...], truth: Path, scoring: Scoring, order: Order) -> str:
     """Below each ranking's name its numbers as defined and under each common mistake."""
     from landseer.evaluation import evaluate_mistakes, mistakes_table
-    from landseer.storage import load_collection, load_ranking
+    from landseer.storage import load_collection
 
     collection = load_collection(truth)
     parts = []
-    for folder in rankings:
-        ranking = load_ranking(folder)
+    for place in rankings:
+        ranking = read(place, collection, order)
         known, protocol = judge(collection, truth, ranking, scoring)
         ways = evaluate_mistakes(ranking, known, protocol=protocol, allow_overlap=scoring.allow_overlap)
-        lines = [str(folder), mistakes_table(ways)]
+        lines = [place, mistakes_table(ways)]
         if protocol.name == "revisited":
             lines.append(
                 "uncropped queries: describe them without their boxes, and compare that ranking with this"

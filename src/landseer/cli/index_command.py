@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import click
 from landseer.cli import EXIT_SOME_UNREADABLE
 
 if TYPE_CHECKING:
-    from landseer.pipeline import Indexed
+    from landseer.pipeline import Indexed, Rebuilt
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXIT_BROKEN = 1
@@ -37,7 +37,12 @@ _commit_every = click.option(
     default=1000,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Photos that are added, and so found, at a time.",
+    help="Most photos that are added, and so found, at a time.",
+)
+_weights = click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help='Backbone weights, where a recipe says weights = "file".',
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 
@@ -60,13 +65,9 @@ def command() -> None:
 @click.option(
     "--model",
     type=click.Path(exists=True, path_type=Path),
-    help="Model folder or recipe.  [default: DINOv2 small from the hub]",
+    help="Model folder, ensemble folder or recipe.  [default: DINOv2 small from the hub]",
 )
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    help='Backbone weights, where a recipe says weights = "file".',
-)
+@_weights
 @_labels
 @_workers
 @_device
@@ -95,6 +96,9 @@ def _build(*, photos: Path, out: Path, as_json: bool, **options: Any) -> None:
 @click.option(
     "--prefix", default="", help="Put this and a slash before the new ids, where another folder has the same."
 )
+@click.option(
+    "--replace", is_flag=True, help="Describe all of PHOTOS, and put each in the place of the one of its id."
+)
 @_labels
 @_workers
 @_device
@@ -104,7 +108,8 @@ def _add(*, index: str, photos: Path, as_json: bool, **options: Any) -> None:
     """Add those of PHOTOS that INDEX lacks, described by its own model.
 
     An id is a photo's path below PHOTOS, or the collection's.  Photos that INDEX has from the same folder are
-    passed over; where it has the id from another folder, nothing is added and --prefix is the way out.
+    passed over, also where their files have changed: --replace describes them again.  Where INDEX has an id from
+    another folder nothing is added; --prefix and --replace are the ways out.
 
     Exit code: 0 when every photo was read, 3 when some could not be, 2 for a mistake in the command.
 
@@ -159,6 +164,73 @@ def _compact(index: str) -> None:
     )
 
 
+@command.command("rebuild")
+@click.argument("index")
+@click.option(
+    "--model", type=click.Path(exists=True, path_type=Path), help="Model folder, ensemble folder or recipe."
+)
+@_weights
+@click.option(
+    "--drop-unreadable", is_flag=True, help="Remove photos from INDEX that cannot be read any more."
+)
+@click.option("--abandon", is_flag=True, help="Forget the rebuild under way, and what it has done.")
+@_workers
+@_device
+@_commit_every
+@_json
+def _rebuild(
+    *, index: str, model: Path | None, abandon: bool, as_json: bool, drop_unreadable: bool, **options: Any
+) -> None:
+    """Describe all photos of INDEX again, by another model.
+
+    The old model answers until all are done; then the new one does, at once.  The photos are read where they
+    lay when they were added.  Stopped or killed at any moment, the same command goes on.  Where photos cannot
+    be read the old model stays, and the same command tries those again.
+
+    Exit code: 0 when INDEX has the new model, 3 when photos could not be read (with --drop-unreadable it has it
+    all the same), 2 for a mistake in the command.
+
+    \b
+    Example:
+        landseer index rebuild INDEX --model RUN/trained/model
+    """
+    from landseer.cli.progress import progress_bars
+    from landseer.pipeline import abandon_rebuild, rebuild_index
+
+    if abandon:
+        if model is not None:
+            raise ValueError("--abandon forgets the rebuild under way, whatever its --model; leave that out")
+        click.echo(f"rebuild forgotten, and the {abandon_rebuild(index):,} photos it had described")
+        return
+    if model is None:
+        raise ValueError("--model: say which model INDEX is to have, or --abandon")
+    with progress_bars() as show:
+        done = rebuild_index(index, model=model, drop_unreadable=drop_unreadable, progress=show, **options)
+    _print_rebuilt(done, as_json=as_json)
+
+
+@command.command("copy")
+@click.argument("index")
+@click.argument("out", type=click.Path(path_type=Path))
+def _copy(index: str, out: Path) -> None:
+    """Copy INDEX to OUT, also while another process writes to it.
+
+    The copy holds one committed state, and its model.  Within one file system it shares the bytes of the
+    descriptors with INDEX, so it takes little room; for a copy that outlives the disk, name another one.
+
+    \b
+    Example:
+        landseer index copy INDEX /media/backup/INDEX
+    """
+    from landseer.cli.progress import progress_bars
+    from landseer.search import open_index
+
+    with open_index(index) as opened, progress_bars() as show:
+        opened.copy(out, progress=show)
+    with open_index(out) as copied:
+        click.echo(f"{len(copied):,} photos copied to {out}")
+
+
 @command.command("verify")
 @click.argument("index")
 def _verify(index: str) -> None:
@@ -208,7 +280,9 @@ def _info(*, index: str, as_json: bool) -> None:
         "changes": f"{facts['generation']:,}",
     }
     if facts["rebuild"]:
-        shown["rebuild"] = f"to model {facts['rebuild']}, {facts['staged']:,} photos done"
+        shown["rebuild"] = (
+            f"under way to model {facts['rebuild']}, {facts['staged']:,} of {facts['photos']:,} photos done"
+        )
     for name, value in shown.items():
         click.echo(f"{name:<12} {value}")
 
@@ -222,14 +296,38 @@ def _fill(fill: Callable[[Any], Indexed], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**asdict(done), "path": str(done.path)}))
     else:
+        replaced = f", {done.replaced:,} of them in the place of others" if done.replaced else ""
         there = f", {done.there_already:,} were there already" if done.there_already else ""
-        click.echo(f"{done.added:,} photos added{there}; {done.path} holds {done.photos:,}")
-        if done.num_unreadable:
-            click.echo(f"{done.num_unreadable:,} photos could not be read:")
-        for line in done.unreadable[:SHOWN_UNREADABLE]:
-            click.echo(f"  {line}")
-        more = done.num_unreadable - min(len(done.unreadable), SHOWN_UNREADABLE)
-        if more:
-            click.echo(f"  and {more:,} more")
+        click.echo(f"{done.added:,} photos added{replaced}{there}; {done.path} holds {done.photos:,}")
+        _print_unreadable(done.num_unreadable, done.unreadable)
     if done.num_unreadable:
         sys.exit(EXIT_SOME_UNREADABLE)
+
+
+def _print_rebuilt(done: Rebuilt, *, as_json: bool) -> None:
+    """What came of a rebuild; exit 3 where photos were unreadable."""
+    if as_json:
+        click.echo(json.dumps({**asdict(done), "path": str(done.path)}))
+    else:
+        dropped = f", {done.dropped:,} unreadable ones removed" if done.dropped else ""
+        state = (
+            f"{done.path} has that model now and holds {done.photos:,}{dropped}"
+            if done.finished
+            else f"{done.path} keeps the old model until all are: bring the others back and run this again, "
+            "or remove them with --drop-unreadable"
+        )
+        click.echo(f"{done.described:,} photos described; {state}")
+        _print_unreadable(len(done.unreadable), done.unreadable)
+    if done.unreadable:
+        sys.exit(EXIT_SOME_UNREADABLE)
+
+
+def _print_unreadable(num: int, lines: Sequence[str]) -> None:
+    """How many photos could not be read, and the first ones with the reason."""
+    if num:
+        click.echo(f"{num:,} photos could not be read:")
+    for line in lines[:SHOWN_UNREADABLE]:
+        click.echo(f"  {line}")
+    more = num - min(len(lines), SHOWN_UNREADABLE)
+    if more:
+        click.echo(f"  and {more:,} more")

@@ -42,10 +42,10 @@ def extract_ensemble(
 
     Members are extracted one after the other, as ``extract`` does, to ``.NAME.members`` beside *out*: killed at
     any moment, the same call keeps the members that are whole and goes on with the one that is not, and the
-    result is the same to the bit.  Rows are joined as ``concatenate_rows`` says, a few at a time; a photo that one
-    member cannot read has no row.  Members' rows are kept in float32 until then; the joined ones are float16 where
-    every member says so.  Without ``ensemble.unit`` the rows have one length, but not length 1, and so are declared
-    not normalised: their scores are dot products, in the order of the cosines.
+    result is the same to the bit.  Rows are joined, and whitened, as ``Ensemble.join`` says, a few at a time; a
+    photo that one member cannot read has no row.  Members' rows are kept in float32 until then; the joined ones are
+    float16 where every member says so.  Without ``ensemble.unit`` the rows have one length, but not length 1, and so
+    are declared not normalised: their scores are dot products, in the order of the cosines.
 
     Where *out* is there already with the same settings, it is returned as it is.  *progress* counts each photo
     once a member.  Raises ``ValueError`` for what ``extract`` refuses, before any member is begun where it is a
@@ -87,8 +87,6 @@ def _join(
     ensemble: Ensemble, parts: Sequence[Descriptors], collection: Collection, out: Path, plan: Plan
 ) -> None:
     """Write the rows of the photos that every part has, in the collection's order."""
-    from landseer.models import concatenate_rows
-
     unreadable: dict[str, str] = {}
     for part in reversed(parts):  # of several reasons the first member's stands
         unreadable.update(part.unreadable)
@@ -96,7 +94,6 @@ def _join(
     if not ids and unreadable:
         raise ValueError(f"none of {len(collection)} photos could be read by every member of the ensemble")
     row_N_of = [np.flatnonzero([photo not in unreadable for photo in part.ids]) for part in parts]
-    weights = [member.weight for member in ensemble.members]
     dtype = np.dtype(plan.settings["dtype"])
     with writing_descriptors(
         out,
@@ -114,7 +111,7 @@ def _join(
                 part.rows_ND[row_N[start : start + _BLOCK_ROWS]]
                 for part, row_N in zip(parts, row_N_of, strict=True)
             ]
-            append(concatenate_rows(rows, weights, unit=ensemble.unit).astype(dtype, copy=False))
+            append(ensemble.join(rows).astype(dtype, copy=False))
 
 
 def _plan_of(ensemble: Ensemble, collection: Collection, device: torch.device) -> Plan:
@@ -126,6 +123,7 @@ def _plan_of(ensemble: Ensemble, collection: Collection, device: torch.device) -
         "weights": [float(member.weight) for member in ensemble.members],
         "unit": ensemble.unit,
         "dtype": "float16" if half else "float32",
+        **({} if ensemble.whitening is None else {"whitening": ensemble.whitening.fingerprint}),
         **{
             f"member {number}: {key}": value
             for number, plan in enumerate(plans)

@@ -156,6 +156,7 @@ class _Describer:
                 scales=self.options.scales,
                 scale_average=self.options.scale_average,
                 scale_multiple=self.options.scale_multiple,
+                flip=self.options.flip,
             )
         return {group[place]: rows_GD[place] for place in read}
 

@@ -58,6 +58,8 @@ def plan_of(
             "scales": list(options.scales),
             "scale_average": options.scale_average,
             "scale_multiple": options.scale_multiple,
+            # named only where it is asked for, so that descriptors made before it could be keep their identity
+            **({"flip": True} if options.flip else {}),
             "batch": options.batch,
             "dtype": options.dtype,
             "preprocessing": f"squashed to {shape}, bicubic",

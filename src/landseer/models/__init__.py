@@ -9,23 +9,36 @@ from landseer.models.embedder import (
     remade,
     save_embedder,
 )
-from landseer.models.ensemble import Ensemble, Member, concatenate_rows, load_ensemble, save_ensemble
-from landseer.models.whitening import FeatureSums, Whitening, discriminative_whitening
+from landseer.models.ensemble import (
+    Ensemble,
+    Member,
+    concatenate_rows,
+    join_descriptors,
+    load_ensemble,
+    save_ensemble,
+)
+from landseer.models.whitened import Whitening, fit_whitening, load_whitening, save_whitening
+from landseer.models.whitening import FeatureSums, LinearMap, discriminative_whitening
 
 __all__ = [
     "Embedder",
     "Ensemble",
     "FeatureSums",
+    "LinearMap",
     "Member",
     "Whitening",
     "build_embedder",
     "concatenate_rows",
     "discriminative_whitening",
+    "fit_whitening",
+    "join_descriptors",
     "load_embedder",
     "load_ensemble",
+    "load_whitening",
     "preset_of",
     "remade",
     "require_possible",
     "save_embedder",
     "save_ensemble",
+    "save_whitening",
 ]

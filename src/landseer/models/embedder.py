@@ -9,7 +9,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -149,24 +149,32 @@ class Embedder(nn.Module):
         scales: Sequence[float] = (1.0,),
         scale_average: Literal["unit", "raw"] = "unit",
         scale_multiple: int = 0,
+        flip: bool = False,
     ) -> np.ndarray:
         """Unit rows float32 ``[N, D]`` of RGB bytes ``[N, H, W, 3]``; leaves the embedder in evaluation mode.
 
         With several *scales* the rows of each are averaged, ``unit`` or ``raw`` as the neck gives them, and made
-        unit.  ``scaled_size`` says how large the photos are at each.  Raises ``ValueError`` for a scale the
-        backbone cannot take.
+        unit; with *flip* so are those of the photos mirrored left and right, at every scale.  ``scaled_size`` says
+        how large the photos are at each.  Raises ``ValueError`` for a scale the backbone cannot take.
         """
         if self.training:
             self.eval()
         pixels = self.normalise(photos_NHWC)
-        # a generator: no more than one scale's pixels beside the input's
-        seen = (self._rescaled(pixels, scale, scale_multiple) for scale in scales)
+        seen = self._seen(pixels, scales, scale_multiple, flip)
         if scale_average == "raw":
             rows = torch.stack([self.neck(self.pooled(photos)).float() for photos in seen])
         else:
             rows = torch.stack([self.forward(photos) for photos in seen])
-        unit = scale_average == "unit" and len(scales) == 1
+        unit = scale_average == "unit" and len(rows) == 1
         return (rows[0] if unit else F.normalize(rows.mean(dim=0), dim=1)).cpu().numpy()
+
+    def _seen(self, pixels: Tensor, scales: Sequence[float], multiple: int, flip: bool) -> Iterator[Tensor]:
+        """The input in every way in which it is looked at, one after the other, so that no more are in memory."""
+        for scale in scales:
+            photos = self._rescaled(pixels, scale, multiple)
+            yield photos
+            if flip:
+                yield photos.flip(3).contiguous(memory_format=torch.channels_last)
 
     def _rescaled(self, pixels: Tensor, scale: float, multiple: int) -> Tensor:
         height, width = pixels.shape[2:]

@@ -1,4 +1,4 @@
-"""Ensembles: several embedders whose weighted unit rows stand side by side as one descriptor.
+"""Ensembles: embedders whose weighted unit rows stand side by side as one descriptor, whitened or not.
 
 Axes: N photos, D descriptor components of a member or of the whole.
 """
@@ -15,11 +15,21 @@ from pathlib import Path
 import numpy as np
 
 from landseer.models.embedder import Embedder, load_embedder, preset_of, save_embedder
+from landseer.models.whitened import Whitening, load_whitening, save_whitening
 from landseer.recipe import DescriptorOptions
-from landseer.storage import open_artifact, read_json, verify, writing
-from landseer.storage.artifact import fingerprint_of
+from landseer.storage import (
+    load_descriptors,
+    open_artifact,
+    read_json,
+    verify,
+    writing,
+    writing_descriptors,
+)
+from landseer.storage.artifact import MANIFEST, fingerprint_of
+from landseer.types import Descriptors
 
 _BLOCK_ROWS = 16384
+_WHITENING = "whitening"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +57,13 @@ class Ensemble:
     """Members whose weighted unit rows are concatenated, in this order.
 
     With ``unit`` the concatenated rows are made unit again (the 2019 winners); without, they all have the length
-    ``sqrt(sum of squared weights)`` (the 2020 winners).  Either way two photos are ranked alike.
+    ``sqrt(sum of squared weights)`` (the 2020 winners).  Either way two photos are ranked alike.  A ``whitening``
+    is applied to the concatenated unit rows; a single model that is whitened is an ensemble of one.
     """
 
     members: tuple[Member, ...]
     unit: bool = True
+    whitening: Whitening | None = None
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -60,11 +72,27 @@ class Ensemble:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two members of the ensemble are called {twice}; give each a name of its own")
+        joined = sum(member.embedder.dim for member in self.members)
+        if self.whitening is not None and not self.unit:
+            raise ValueError("whitened rows are unit rows; leave unit as it is where there is a whitening")
+        if self.whitening is not None and len(self.whitening.mean_D) != joined:
+            raise ValueError(
+                f"the whitening is of rows with {len(self.whitening.mean_D)} components, but those of the members "
+                f"have {joined} together; fit one on their descriptors"
+            )
 
     @property
     def dim(self) -> int:
-        """Components of a descriptor: those of all members."""
+        """Components of a descriptor: those of all members, or those that the whitening leaves."""
+        if self.whitening is not None:
+            return self.whitening.dim
         return sum(member.embedder.dim for member in self.members)
+
+    def join(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+        """The ensemble's rows, float32 ``[N, dim]``, from its members' ``rows``, each ``[N, D]``."""
+        weights = [member.weight for member in self.members]
+        joined = concatenate_rows(rows, weights, unit=self.unit)
+        return joined if self.whitening is None else self.whitening.rows(joined)
 
     @property
     def fingerprint(self) -> str:
@@ -73,11 +101,15 @@ class Ensemble:
             (float(member.weight), member.embedder.fingerprint, asdict(member.descriptors))
             for member in self.members
         ]
-        return fingerprint_of("ensemble", self.unit, members)
+        whitened = () if self.whitening is None else (self.whitening.fingerprint,)
+        return fingerprint_of("ensemble", self.unit, members, *whitened)
 
 
 def save_ensemble(ensemble: Ensemble, path: Path, *, made_by: Mapping[str, object]) -> None:
-    """Write an ensemble folder: a model folder for each member at ``members/NAME``, and ``ensemble.json``."""
+    """Write an ensemble folder: a model folder for each member at ``members/NAME``, and ``ensemble.json``.
+
+    Where there is a whitening, it is the artifact ``whitening`` in it.
+    """
     with writing(path, "ensemble", made_by={**made_by, "ensemble": ensemble.fingerprint}) as part:
         for member in ensemble.members:
             save_embedder(
@@ -89,11 +121,14 @@ def save_ensemble(ensemble: Ensemble, path: Path, *, made_by: Mapping[str, objec
         members = [{"name": member.name, "weight": float(member.weight)} for member in ensemble.members]
         facts = {"members": members, "unit": ensemble.unit}
         (part / "ensemble.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+        if ensemble.whitening is not None:
+            save_whitening(ensemble.whitening, part / _WHITENING, made_by=made_by)
 
 
 def load_ensemble(path: Path) -> Ensemble:
     """The ensemble of a folder that ``save_ensemble`` wrote, every file checked."""
-    verify(path, open_artifact(path, "ensemble"))
+    manifest = open_artifact(path, "ensemble")
+    verify(path, manifest)
     facts = read_json(path / "ensemble.json")
     members = tuple(
         Member(
@@ -104,7 +139,9 @@ def load_ensemble(path: Path) -> Ensemble:
         )
         for found in facts["members"]
     )
-    return Ensemble(members=members, unit=facts["unit"])
+    whitened = f"{_WHITENING}/{MANIFEST}" in manifest.files
+    whitening = load_whitening(path / _WHITENING) if whitened else None
+    return Ensemble(members=members, unit=facts["unit"], whitening=whitening)
 
 
 def concatenate_rows(rows: Sequence[np.ndarray], weights: Sequence[float], *, unit: bool) -> np.ndarray:
@@ -130,6 +167,96 @@ def concatenate_rows(rows: Sequence[np.ndarray], weights: Sequence[float], *, un
         whole = np.concatenate(parts, axis=1)
         joined[block] = _unit(whole) if unit else whole
     return joined
+
+
+def join_descriptors(
+    parts: Sequence[Descriptors],
+    weights: Sequence[float],
+    *,
+    unit: bool = True,
+    ids: Sequence[str] | None = None,
+    out: Path | None = None,
+) -> Descriptors:
+    """Descriptors of several models as those of one: what ``concatenate_rows`` makes of their rows, float32.
+
+    The photos are those of all parts, which then must have the same ids in the same order, or *ids*, which every
+    part must have.  With *out* the rows are written to that descriptors folder a few at a time and come back as a
+    memory map.  Raises ``ValueError`` where photos, weights and parts do not fit together.
+    """
+    if not parts or len(parts) != len(weights):
+        raise ValueError(f"each model needs a weight: {len(parts)} models, {len(weights)} weights")
+    if not all(math.isfinite(weight) and weight > 0 for weight in weights):
+        raise ValueError(f"weights must be above 0, not {list(weights)}")
+    if ids is None and any(part.ids != parts[0].ids for part in parts):
+        raise ValueError(
+            "the models describe other photos, or in another order; extract the same collection, or say which ids"
+        )
+    chosen = parts[0].ids if ids is None else tuple(ids)
+    row_N_of = [_rows_of(chosen, part) for part in parts]
+    blocks = (
+        concatenate_rows(
+            [
+                part.rows_ND[row_N[start : start + _BLOCK_ROWS]]
+                for part, row_N in zip(parts, row_N_of, strict=True)
+            ],
+            weights,
+            unit=unit,
+        )
+        for start in range(0, len(chosen), _BLOCK_ROWS)
+    )
+    dim, unreadable = sum(part.dim for part in parts), _unreadable(parts, chosen)
+    identity = _identity_of_joined(parts, weights, unit, ids)
+    if out is None:
+        rows_ND = np.empty((len(chosen), dim), np.float32)
+        for number, block in enumerate(blocks):
+            rows_ND[number * _BLOCK_ROWS :][: len(block)] = block
+        return Descriptors(
+            ids=chosen, rows_ND=rows_ND, normalised=unit, fingerprint=identity, unreadable=unreadable
+        )
+    with writing_descriptors(
+        out,
+        ids=chosen,
+        dim=dim,
+        dtype=np.dtype(np.float32),
+        made_by={"weights": [float(weight) for weight in weights], "unit": unit},
+        parents={f"part {number}": part.fingerprint for number, part in enumerate(parts)},
+        fingerprint=identity or None,
+        unreadable=unreadable,
+        normalised=unit,
+    ) as append:
+        for block in blocks:
+            append(block)
+    return load_descriptors(out, mmap=True, check=False)
+
+
+def _rows_of(ids: Sequence[str], part: Descriptors) -> np.ndarray:
+    if ids is part.ids or tuple(ids) == part.ids:
+        return np.arange(len(part))
+    row_of = {photo: row for row, photo in enumerate(part.ids)}
+    missing = next((photo for photo in ids if photo not in row_of), None)
+    if missing is not None:
+        raise ValueError(f"no descriptor of photo {missing!r} among those of every model")
+    return np.array([row_of[photo] for photo in ids], dtype=np.int64)
+
+
+def _unreadable(parts: Sequence[Descriptors], ids: Sequence[str]) -> dict[str, str]:
+    """Id -> reason of what any part could not read and no row is of; the first part's reason stands."""
+    there = set(ids)
+    found: dict[str, str] = {}
+    for part in reversed(parts):
+        found.update((photo, why) for photo, why in part.unreadable.items() if photo not in there)
+    return found
+
+
+def _identity_of_joined(
+    parts: Sequence[Descriptors], weights: Sequence[float], unit: bool, ids: Sequence[str] | None
+) -> str:
+    """Empty where a part has none: what is not known must not look like something else that is not known."""
+    fingerprints = [part.fingerprint for part in parts]
+    if not all(fingerprints):
+        return ""
+    chosen = () if ids is None else (fingerprint_of(*ids),)
+    return fingerprint_of("joined", unit, [float(weight) for weight in weights], fingerprints, *chosen)
 
 
 def _unit(rows_ND: np.ndarray) -> np.ndarray:

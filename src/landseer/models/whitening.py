@@ -71,7 +71,7 @@ class FeatureSums:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Whitening:
+class LinearMap:
     """A linear map: float32 weight ``[D, C]`` and bias ``[D]``, and the variance ``[D]`` of what it gives."""
 
     weight_DC: np.ndarray
@@ -79,7 +79,7 @@ class Whitening:
     variance_D: np.ndarray
 
 
-def discriminative_whitening(sums: FeatureSums, *, dim: int, ridge: float) -> Whitening:
+def discriminative_whitening(sums: FeatureSums, *, dim: int, ridge: float) -> LinearMap:
     """The map that whitens what differs within landmarks, and keeps what differs between.
 
     The within-landmark scatter is whitened and the result rotated to the principal axes of all photos (learned
@@ -96,33 +96,35 @@ def discriminative_whitening(sums: FeatureSums, *, dim: int, ridge: float) -> Wh
             "no landmark has two training photos that differ, so a whitening cannot be learned; "
             "use another model.neck_start"
         )
-    whitener = _whitener(within, ridge)
-    strongest_KC = _principal_axes(whitener @ total @ whitener.T, dim)
+    whitener = whitener_of(within, ridge, knob="model.neck_ridge")
+    strongest_KC = principal_axes(whitener @ total @ whitener.T, dim)
     weight = np.zeros((dim, len(total)))
     weight[: len(strongest_KC)] = strongest_KC @ whitener
     variance = np.einsum("dc,ce,de->d", weight, total, weight)
     length = np.sqrt(variance.sum())
     weight, variance = weight / length, variance / length**2
-    return Whitening(
+    return LinearMap(
         weight_DC=weight.astype(np.float32),
         bias_D=(-weight @ sums.mean_C).astype(np.float32),
         variance_D=variance.astype(np.float32),
     )
 
 
-def _whitener(within_CC: np.ndarray, ridge: float) -> np.ndarray:
-    """``W [C, C]`` with ``W S W' = 1`` for the scatter ``S``, ridge included."""
+def whitener_of(within_CC: np.ndarray, ridge: float, *, knob: str) -> np.ndarray:
+    """``W [C, C]`` with ``W S W' = 1`` for the scatter ``S``, to which *ridge* times its mean eigenvalue is added.
+
+    Raises ``ValueError`` that names *knob*, which sets the ridge, where it is not enough.
+    """
     scatter = within_CC.copy()
     scatter.flat[:: len(scatter) + 1] += ridge * np.trace(scatter) / len(scatter)
-    try:
-        return np.linalg.inv(np.linalg.cholesky(scatter))
-    except np.linalg.LinAlgError:
-        raise ValueError(
-            "a whitening cannot be learned: the photos span too few directions; raise model.neck_ridge"
-        ) from None
+    # asked of the eigenvalues, since rounding lets many a singular scatter through Cholesky's method
+    values = np.linalg.eigvalsh(scatter)
+    if not values[0] > values[-1] * _ROUNDING:
+        raise ValueError(f"a whitening cannot be learned: the photos span too few directions; raise {knob}")
+    return np.linalg.inv(np.linalg.cholesky(scatter))
 
 
-def _principal_axes(scatter_CC: np.ndarray, most: int) -> np.ndarray:
+def principal_axes(scatter_CC: np.ndarray, most: int) -> np.ndarray:
     """The strongest principal axes, unit rows ``[K, C]``, at most *most* and none beyond the rank."""
     values, axes = np.linalg.eigh(scatter_CC)
     strongest = axes[:, ::-1].T[:most]

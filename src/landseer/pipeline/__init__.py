@@ -2,8 +2,11 @@
 
 from landseer.pipeline.demo import run_demo
 from landseer.pipeline.finished import MeasuredStage, RunResult, write_run_page
-from landseer.pipeline.index import Answers, Indexed, add_to_index, build_index, search_index
+from landseer.pipeline.index import Indexed, add_to_index, build_index
+from landseer.pipeline.index_rebuild import Rebuilt, abandon_rebuild, rebuild_index
+from landseer.pipeline.index_search import Answers, search_index
 from landseer.pipeline.model import describe, open_model
+from landseer.pipeline.rerank import rerank_folder
 from landseer.pipeline.results import result_facts, result_table, training_facts, training_lines
 from landseer.pipeline.run import run_recipe
 from landseer.pipeline.train import train_recipe
@@ -13,13 +16,17 @@ __all__ = [
     "Answers",
     "Indexed",
     "MeasuredStage",
+    "Rebuilt",
     "RunResult",
     "TrainResult",
     "TrainedStage",
+    "abandon_rebuild",
     "add_to_index",
     "build_index",
     "describe",
     "open_model",
+    "rebuild_index",
+    "rerank_folder",
     "result_facts",
     "result_table",
     "run_demo",

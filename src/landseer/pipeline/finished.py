@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landseer.pipeline.measure import OVERLAP, Measured, read_measured, read_numbers
+from landseer.pipeline.members import fitted_notes
 from landseer.pipeline.setting import trains
 from landseer.pipeline.trained import stage_folders
 from landseer.recipe import Recipe, options_from
@@ -44,6 +45,8 @@ class RunResult:
     """What must stand wherever the numbers stand: stand-ins, photos that were trained on and are scored."""
     notes: tuple[str, ...]
     """What else a reader should know."""
+    reranking: tuple[str, ...]
+    """The methods that the answers went through, in order."""
     did_nothing: bool
     """Whether everything was there already."""
 
@@ -107,7 +110,8 @@ def read_run(out: Path, recipe: Recipe, *, did_nothing: bool) -> RunResult:
             for member, stage, folder in _points(out, recipe)
         ),
         warnings=tuple(_warnings(recipe, trained or untrained)),
-        notes=tuple(_notes(recipe)),
+        notes=(*_notes(recipe, trained or untrained), *fitted_notes(out)),
+        reranking=tuple(options.method for options in recipe.reranking),
         did_nothing=did_nothing,
     )
 
@@ -155,7 +159,14 @@ def _warnings(recipe: Recipe, final: Measured) -> Iterator[str]:
         yield f"{overlap} of the photos that are scored were trained on: the numbers flatter the model."
 
 
-def _notes(recipe: Recipe) -> Iterator[str]:
+def _notes(recipe: Recipe, final: Measured) -> Iterator[str]:
+    if final.searched is not None:
+        steps = ", ".join(options.method for options in recipe.reranking)
+        before, after = (
+            f"{report.value('mAP@100', 'Private and Public'):.4f}"
+            for report in (final.searched, final.report)
+        )
+        yield f"Answers are re-ranked ({steps}): mAP@100 of the search alone {before}, re-ranked {after}."
     models = [part.model for part in recipe.parts]
     for backbone in dict.fromkeys(model.backbone for model in models if model.weights == "hub"):
         yield f"The weights of {backbone} came from the hub and were not measured by this project."

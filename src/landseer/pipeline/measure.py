@@ -1,7 +1,9 @@
 """Describe, search, recognise and evaluate with one model, and read what is there already.
 
 The folder of a measured model: ``model``, ``index``, ``query``, ``bank`` (descriptors), ``ranking``, ``retrieval`` and
-``recognition`` (numbers and the queries behind them).  Each is an artifact; what is there is read, not made again.
+``recognition`` (numbers and the queries behind them).  Where the recipe re-ranks, ``reranked`` is what came of the
+ranking, ``retrieval`` scores that, and ``searched`` scores the ranking as it was.  Each is an artifact; what is there
+is read, not made again.
 """
 
 from __future__ import annotations
@@ -11,15 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from landseer.evaluation import Evaluated, evaluate_recognition, evaluate_retrieval
+from landseer.pipeline.members import folder_alone
 from landseer.pipeline.model import Opened, describe, load_model, model_manifest, save_model
+from landseer.pipeline.rerank import (
+    Triple,
+    bank_of,
+    bank_photos,
+    context_of,
+    photos_without_landmark,
+    rerank_into,
+)
 from landseer.pipeline.setting import Setting
 from landseer.recipe import fingerprint
-from landseer.reranking import recognise_nearest
+from landseer.reranking import recognise
 from landseer.search import search_exact
 from landseer.storage import (
     load_descriptors,
@@ -29,7 +36,7 @@ from landseer.storage import (
     save_ranking,
     save_report,
 )
-from landseer.types import Collection, Descriptors, Ranking, Report
+from landseer.types import Collection, Descriptors, Ranking, Recognition, Report
 
 OVERLAP = "photos trained on that are scored"
 """What a report's ``made_by`` calls their number."""
@@ -42,7 +49,10 @@ class Measured:
     retrieval: Evaluated
     recognition: Evaluated
     ranking: Ranking
+    """As it was scored, re-ranked where the recipe re-ranks."""
     unreadable: Mapping[str, str]
+    searched: Report | None = None
+    """Of the ranking before it was re-ranked; None where it was not."""
 
     @property
     def report(self) -> Report:
@@ -61,14 +71,22 @@ def measure(name: str, folder: Path, make: Callable[[], Opened], setting: Settin
 def read_measured(folder: Path) -> Measured:
     """What ``measure`` left in *folder*, every file checked."""
     unreadable: dict[str, str] = {}
-    for part in ("index", "query", "bank"):
+    for part in ("index", "query", "bank", "none"):
+        if not (folder / part).exists():
+            continue
         unreadable.update(load_descriptors(folder / part, mmap=True, check=False).unreadable)
     return Measured(
         retrieval=_read_evaluated(folder / "retrieval"),
         recognition=_read_evaluated(folder / "recognition"),
-        ranking=load_ranking(folder / "ranking"),
+        ranking=load_ranking(_final(folder)),
         unreadable=unreadable,
+        searched=load_report(folder / "searched") if (folder / "searched").exists() else None,
     )
+
+
+def _final(folder: Path) -> Path:
+    """The ranking that counts."""
+    return folder / "reranked" if (folder / "reranked").exists() else folder / "ranking"
 
 
 def read_numbers(folder: Path) -> Report:
@@ -105,16 +123,50 @@ def _describe_and_score(name: str, folder: Path, setting: Setting) -> None:
         found = search_exact(descriptors["query"], descriptors["index"], k=k)
         save_ranking(found, folder / "ranking", made_by={**setting.facts, "k": k}, parents=parents)
     common = _scoring(folder, setting)
+    landmark_of = _landmark_of_queries(setting.collection)
+    if setting.recipe.reranking:
+        if not (folder / "searched").exists():
+            searched = evaluate_retrieval(load_ranking(folder / "ranking"), landmark_of=landmark_of, **common)
+            _save(searched, folder / "searched", parents)
+        if not (folder / "reranked").exists():
+            setting.watch(f"re-ranking, {name}", 0, 1, {})
+            _rerank(folder, setting, parents)
     if not (folder / "retrieval").exists():
-        retrieval = evaluate_retrieval(
-            load_ranking(folder / "ranking"), landmark_of=_landmark_of_queries(setting.collection), **common
-        )
+        retrieval = evaluate_retrieval(load_ranking(_final(folder)), landmark_of=landmark_of, **common)
         _save(retrieval, folder / "retrieval", parents)
-    bank = descriptors["bank"]
-    row_of = dict(zip(setting.subset.ids, setting.subset.row_N, strict=True))
-    landmark_N = setting.subset.landmark_C[np.array([row_of[photo] for photo in bank.ids], dtype=np.int64)]
-    recognition = evaluate_recognition(recognise_nearest(descriptors["query"], bank, landmark_N), **common)
-    _save(recognition, folder / "recognition", parents)
+    _save(evaluate_recognition(_recognise(descriptors, setting), **common), folder / "recognition", parents)
+
+
+def _recognise(descriptors: Mapping[str, Descriptors], setting: Setting) -> Recognition:
+    options = setting.recipe.recognition
+    bank = bank_of(setting.collection, descriptors["bank"])
+    voters = search_exact(descriptors["query"], descriptors["bank"], k=options.voters)
+    others = None
+    if options.penalty:
+        others = search_exact(descriptors["query"], descriptors["none"], k=options.penalty_neighbours)
+    return recognise(voters, bank, options, non_landmarks=others)
+
+
+def _rerank(folder: Path, setting: Setting, parents: Mapping[str, str]) -> None:
+    """Apply the recipe's chain; where an ensemble was searched, its members are given, too."""
+    members = setting.recipe.parts if setting.recipe.members and folder == setting.out / "trained" else ()
+    models = [_triple(folder_alone(part, setting)) for part in members]
+    rerank_into(
+        load_ranking(folder / "ranking"),
+        setting.recipe.reranking,
+        context_of(_triple(folder), setting.collection, models=models),
+        folder / "reranked",
+        made_by=setting.facts,
+        parents=parents,
+        explain=True,
+    )
+
+
+def _triple(folder: Path) -> Triple:
+    queries, gallery, bank = (
+        load_descriptors(folder / part, check=False) for part in ("query", "index", "bank")
+    )
+    return queries, gallery, bank
 
 
 def _save(evaluated: Evaluated, path: Path, parents: Mapping[str, str]) -> None:
@@ -122,13 +174,14 @@ def _save(evaluated: Evaluated, path: Path, parents: Mapping[str, str]) -> None:
 
 
 def _describe(name: str, folder: Path, setting: Setting) -> dict[str, Descriptors]:
-    collection, subset = setting.collection, setting.subset
-    in_bank = pc.is_in(collection.photos["id"], value_set=pa.array(subset.ids, pa.string()))
+    collection = setting.collection
     parts = {
         "index": collection.in_split("index"),
         "query": collection.in_split("query"),
-        "bank": collection.select(in_bank),
+        "bank": bank_photos(collection, setting.recipe.bank),
     }
+    if setting.recipe.recognition.penalty:
+        parts["none"] = photos_without_landmark(collection)
     opened = load_model(folder / "model")
 
     def watcher(part: str) -> Callable[[int, int], None]:

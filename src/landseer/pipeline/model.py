@@ -36,7 +36,7 @@ def open_model(source: Path | None = None, *, weights: Path | None = None) -> Op
     A folder is a model or ensemble folder (a run's ``trained/model``, say); a file is a recipe, whose models are
     taken as they are before any training, with *weights* for ``weights = "file"``; None is the model of
     ``ModelOptions``' defaults, DINOv2 small from the hub.  Raises ``ValueError`` where the model cannot be had, and
-    for a recipe with a neck that only training gives a meaning.
+    for a recipe with a neck, a whitening or weights that only a run gives a meaning.
     """
     if source is not None and source.is_dir():
         if weights is not None:
@@ -51,6 +51,11 @@ def open_model(source: Path | None = None, *, weights: Path | None = None) -> Op
                 f"{source} has a neck ({part.model.neck}), which means nothing before training; "
                 "give the trained/model folder of a run of it"
             )
+    if recipe.descriptors.fitted:
+        raise ValueError(
+            f"{source} has a whitening or weights of members that only a run fits; "
+            "give the trained/model folder of a run of it"
+        )
     return untrained_model(recipe, weights=weights)
 
 

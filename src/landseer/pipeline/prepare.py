@@ -11,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from landseer.models import require_possible
+from landseer.pipeline.members import require_fittable
+from landseer.pipeline.rerank import bank_photos, photos_without_landmark
 from landseer.pipeline.setting import Machine, Setting
 from landseer.recipe import Recipe, StageOptions, fingerprint
 from landseer.storage import read_json
@@ -51,6 +53,9 @@ def prepare(
         subset_of=_subsets(recipe, held, also),
         machine=machine,
     )
+    require_fittable(setting)
+    if scored:
+        _check_voters(setting)
     for stage in recipe.stages:
         if (stage.patience or stage.judge == "mAP") and setting.held_out_of(stage) is None:
             raise ValueError(
@@ -82,6 +87,13 @@ def _check_also(recipe: Recipe, also: Mapping[str, Collection]) -> None:
                 f"stages.{stage.name}.collection: which collection {stage.collection!r} is was not said; "
                 f"add --also {stage.collection}=COLLECTION"
             )
+
+
+def _check_voters(setting: Setting) -> None:
+    """Raise ``ValueError`` where photos that are to vote are not there."""
+    bank_photos(setting.collection, setting.recipe.bank)
+    if setting.recipe.recognition.penalty:
+        photos_without_landmark(setting.collection)
 
 
 def _check_kept_heads(stages: Sequence[StageOptions]) -> None:

@@ -16,7 +16,7 @@ HEADLINES = ("mAP@100", "P@1", "GAP")
 def result_table(result: RunResult) -> str:
     """One line a headline number and group of queries, trained beside untrained, with 95 % intervals.
 
-    Where a run has members or was scored after every stage, a second table follows; then what must be known.
+    Where a run re-ranks, has members or was scored after every stage, further tables follow; then what must be known.
     """
     untrained, trained = result.untrained.report, result.trained.report if result.trained else None
     lines = [("", "queries", "", "untrained", *(("trained", "95 %") if trained else ("95 %",)))]
@@ -28,8 +28,24 @@ def result_table(result: RunResult) -> str:
             cells = [name, before.group, str(before.num_queries), f"{before.value:.4f}"]
             cells += [f"{after.value:.4f}"] if trained else []
             lines.append((*cells, f"{after.low:.4f}-{after.high:.4f}"))
-    parts = [aligned(lines), _stage_table(result), "\n".join(f"note: {note}" for note in result.warnings)]
+    parts = [
+        aligned(lines),
+        _reranking_table(result),
+        _stage_table(result),
+        "\n".join(f"note: {note}" for note in result.warnings),
+    ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _reranking_table(result: RunResult) -> str:
+    """The final model's mAP@100 by group, of the search alone and re-ranked; empty where a run does not re-rank."""
+    final = result.final
+    if final.searched is None:
+        return ""
+    rows = [("search alone", final.searched), (", ".join(result.reranking), final.report)]
+    lines: list[tuple[str, ...]] = [(f"{HEADLINES[0]} of", *GROUPS)]
+    lines += [(name, *(_cell(report, group) for group in GROUPS)) for name, report in rows]
+    return aligned(lines, names=1)
 
 
 def _stage_table(result: RunResult) -> str:
@@ -58,6 +74,7 @@ def result_facts(result: RunResult) -> dict[str, Any]:
         "did_nothing": result.did_nothing,
         "untrained": _numbers(result.untrained.report),
         "trained": _numbers(result.trained.report) if result.trained else None,
+        "searched": _numbers(result.final.searched) if result.final.searched else None,
         "stages": [
             {
                 "member": found.member,

@@ -5,6 +5,8 @@ part that is missing, and a finished one has nothing left to do.  Beside what tr
 
     RUN/untrained/              the same backbone and pooling before any training (see ``measure``)
     RUN/trained/                the trained model, or the ensemble of all members, measured the same way
+    RUN/plain/                  where a whitening is fitted and there is one model: it as it is, before whitening
+    RUN/fitted/                 the whitening and the members' weights, where the recipe fits them
     RUN/after/1-NAME/           the model after a stage that is not its last, where the recipe asks for it
     RUN/members/MEMBER/         after/ and trained/ of each member alone, where a recipe has members
     RUN/report.html             the page
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from landseer.pipeline.finished import RunResult, is_finished, read_run, write_run_page
 from landseer.pipeline.measure import measure
-from landseer.pipeline.members import ensemble_of, lend_rows
+from landseer.pipeline.members import combines, ensemble_of, folder_alone, lend_rows
 from landseer.pipeline.model import untrained_model
 from landseer.pipeline.prepare import prepare
 from landseer.pipeline.setting import Machine, Setting, Watch, cores, trains
@@ -76,7 +78,7 @@ def _train_and_measure(setting: Setting) -> None:
     measure("untrained", out / "untrained", lambda: untrained_model(recipe, weights=setting.weights), setting)
     for part in recipe.parts:
         _train_and_measure_part(part, setting)
-    if recipe.members and trains(recipe):
+    if combines(recipe) and trains(recipe):
         lend_rows(setting, out / "trained")
         measure("trained", out / "trained", lambda: ensemble_of(setting), setting)
 
@@ -92,8 +94,8 @@ def _train_and_measure_part(part: MemberOptions, setting: Setting) -> None:
             measure(name, folder / "after" / done.name, opened, setting)
     if recipe.members or trains(recipe):
         measure(
-            member or "trained",
-            folder / "trained",
+            member or ("before whitening" if combines(recipe) else "trained"),
+            folder_alone(part, setting),
             lambda: (final_model(part, setting), part.descriptors),
             setting,
         )

@@ -78,7 +78,8 @@ class Setting:
         if not trains(self.recipe):
             return None
         learned = [self.subset_of[stage.name] for stage in self.recipe.stages if not stage.collection]
-        if any(part.model.neck_start == "whitening" for part in self.recipe.parts):
+        whitens = self.recipe.descriptors.whitening.kind != "none"
+        if whitens or any(part.model.neck_start == "whitening" for part in self.recipe.parts):
             learned.append(self.subset)
         return frozenset(int(landmark) for subset in learned for landmark in subset.landmark_C)
 
@@ -91,8 +92,8 @@ class Setting:
 
 
 def trains(recipe: Recipe) -> bool:
-    """Whether anything in *recipe* is learned from the training photos."""
-    return any(part.stages or part.model.neck != "none" for part in recipe.parts)
+    """Whether anything in *recipe* is learned from the training photos, or fitted on some of them at the end."""
+    return recipe.descriptors.fitted or any(part.stages or part.model.neck != "none" for part in recipe.parts)
 
 
 def cores() -> int:

@@ -147,7 +147,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             hint_text = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(map(repr, arguments))}"
             raise ValueError(f"{where}: {value!r} is not one of its values; {hint_text}")
         return value
-    if origin in (Union, types.UnionType):  # "or nothing": nothing is what no key in the file means
+    if origin in (Union, types.UnionType):
+        if all(dataclasses.is_dataclass(kind) for kind in arguments):
+            return _build(_by_method(arguments, value, where), value, where)
+        # "or nothing": nothing is what no key in the file means
         return value if value is None else _value(_first_kind(arguments), value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
@@ -174,8 +177,24 @@ def _first_kind(arguments: tuple[Any, ...]) -> Any:
     return next(kind for kind in arguments if kind is not type(None))
 
 
+def _by_method(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    """The one of several options classes whose default of ``method`` is what *value* says."""
+    known = {kind().method: kind for kind in kinds}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: expected a table of keys, not {_shown(value)}")
+    if "method" not in value:
+        raise ValueError(f"{where}.method: missing; known: {', '.join(known)}")
+    method = value["method"]
+    if not isinstance(method, str) or method not in known:
+        near = difflib.get_close_matches(str(method), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise ValueError(f"{where}.method: {method!r} is no method; {hint}")
+    return known[method]
+
+
 def _list_hint(kind: Any, where: str) -> str:
-    return f" of tables, each under [[{where}]]" if dataclasses.is_dataclass(kind) else ""
+    tables = dataclasses.is_dataclass(kind) or any(map(dataclasses.is_dataclass, get_args(kind)))
+    return f" of tables, each under [[{where}]]" if tables else ""
 
 
 _NAMES = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}

@@ -7,10 +7,12 @@ A field's meaning stands in the string under it; ``docs/recipes.md`` is generate
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from landseer.recipe.aspect_options import AspectOptions
+from landseer.recipe.recognition_options import RecognitionOptions
+from landseer.recipe.reranking_options import BankOptions, RerankingOptions
 from landseer.recipe.rules import require, require_folder_name
 from landseer.recipe.stage_options import StageOptions
 
@@ -92,6 +94,33 @@ class DataOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WhiteningOptions:
+    """``[descriptors.whitening]``: a linear map of the rows, fitted on the clean training photos at the end of
+    training.  Of an ensemble the joined rows are whitened, not those of its members.
+    """
+
+    kind: Literal["none", "pca", "learned"] = "none"
+    """``pca``: principal axes of all photos, each scaled to the same variance; ``learned``: what differs between
+    photos of one landmark is whitened, then the principal axes are taken."""
+    dim: int = 0
+    """Components that are kept, the strongest; 0: as many as the photos span."""
+    ridge: float = 1.0
+    """Added to each axis' variance (``learned``: to the scatter within landmarks) before it is scaled, as a multiple
+    of the mean one; the larger it is, the less the axes are scaled.  0: as published, for very many photos."""
+    scale: bool = True
+    """``false``, for ``pca`` only: the axes are turned and not scaled, which changes cosines by the mean alone."""
+
+    def __post_init__(self) -> None:
+        require(self.dim >= 0, "dim", f"must not be negative, not {self.dim}")
+        require(self.ridge >= 0, "ridge", f"must not be negative, not {self.ridge}")
+        require(
+            self.scale or self.kind != "learned",
+            "scale",
+            'false is for kind = "pca"; "learned" always scales',
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DescriptorOptions:
     """``[descriptors]``: from photos to rows."""
 
@@ -104,9 +133,15 @@ class DescriptorOptions:
     scale_multiple: int = 0
     """Sides at every scale are rounded down to a multiple of this, and are at least 4 of it (32: at least 128 pixels);
     0: they are rounded to the nearest that the backbone takes, and kept at scale 1."""
+    flip: bool = False
+    """Photos are also seen mirrored left and right, at every scale, and the rows are averaged as those of scales."""
     aspects: AspectOptions = field(default_factory=AspectOptions)
     renormalise: bool = True
-    """Of an ensemble: the concatenated rows are made unit again."""
+    """Of an ensemble: the concatenated rows are made unit again.  Whitened rows always are."""
+    member_weights: Literal["given", "fitted"] = "given"
+    """Of an ensemble.  ``fitted``: found, from the given ones, by mAP@100 of the photos held out of training by
+    ``[data] validation = "share"``."""
+    whitening: WhiteningOptions = field(default_factory=WhiteningOptions)
     batch: int = 32
     """Photos a forward pass; part of the identity, since it may change the last bit."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -120,6 +155,11 @@ class DescriptorOptions:
         )
         require(bool(self.scales), "scales", "needs at least one number, say [1.0]")
         require(all(0 < scale <= 8 for scale in self.scales), "scales", "must lie above 0 and at most 8")
+
+    @property
+    def fitted(self) -> bool:
+        """Whether rows depend on what a run fits at the end of training: a whitening, or weights of members."""
+        return self.whitening.kind != "none" or self.member_weights == "fitted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +226,10 @@ class Recipe:
     """In order.  ``like = "NAME"`` takes over what an earlier stage says, except its name."""
     descriptors: DescriptorOptions = field(default_factory=DescriptorOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
+    bank: BankOptions = field(default_factory=BankOptions)
+    reranking: tuple[RerankingOptions, ...] = ()
+    """Methods, in order; each works on what the one before it left."""
+    recognition: RecognitionOptions = field(default_factory=RecognitionOptions)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     members: tuple[MemberOptions, ...] = ()
     """Each member goes through stages of its own choice, and their rows are concatenated."""
@@ -196,6 +240,7 @@ class Recipe:
         names = [stage.name for stage in self.stages]
         require(len(set(names)) == len(names), "stages", "two stages have the same name")
         self._require_members(names)
+        self._require_combination()
         for number, stage in enumerate(self.stages):
             require(
                 stage.subset != "all" or self.evaluation.scored == "elsewhere",
@@ -226,16 +271,51 @@ class Recipe:
         idle = [stage for stage in stages if self.members and stage not in gone_through]
         require(not idle, "stages", f"no member goes through {', '.join(map(repr, idle))}")
 
+    def _require_combination(self) -> None:
+        whole, unsaid = self.descriptors, DescriptorOptions()
+        for member in self.members:
+            for key in ("whitening", "member_weights"):
+                # taken over from [descriptors] is as good as not said
+                require(
+                    getattr(member.descriptors, key) in (getattr(whole, key), getattr(unsaid, key)),
+                    f"members.{member.name}.descriptors.{key}",
+                    "is of the ensemble and not of a member; say it in [descriptors]",
+                )
+        require(
+            whole.member_weights == "given" or (len(self.members) > 1 and self.data.validation == "share"),
+            "descriptors.member_weights",
+            '"fitted" needs at least two [[members]], and photos that none was trained on: '
+            'say [data] validation = "share"',
+        )
+        dims = [part.model.dim for part in self.parts if part.model.neck != "none"]
+        require(
+            len(dims) < len(self.parts) or whole.whitening.dim <= sum(dims),
+            "descriptors.whitening.dim",
+            f"the rows have only {sum(dims)} components, not {whole.whitening.dim}",
+        )
+
     @property
     def parts(self) -> tuple[MemberOptions, ...]:
-        """The members, or the one model that goes through all stages as a member called ``model``."""
+        """The members, or the one model that goes through all stages as a member called ``model``.
+
+        Their ``descriptors`` say how each sees photos, and nothing of what is done with the rows of all.
+        """
         alone = MemberOptions(
             name="model",
             stages=tuple(stage.name for stage in self.stages),
             model=self.model,
             descriptors=self.descriptors,
         )
-        return self.members or (alone,)
+        unsaid = DescriptorOptions()
+        return tuple(
+            replace(
+                part,
+                descriptors=replace(
+                    part.descriptors, whitening=unsaid.whitening, member_weights=unsaid.member_weights
+                ),
+            )
+            for part in self.members or (alone,)
+        )
 
     def stages_of(self, member: MemberOptions) -> tuple[StageOptions, ...]:
         """The stages that *member* goes through, in its order."""

@@ -6,6 +6,9 @@ hashed; each 256 photo records have a crc32, checked when a process first reads 
 
 Beside the database lies ``generation``, the number of the last acknowledged change.  A catalogue that is
 behind it has lost changes (a damaged write-ahead log ends early, without a word) and is refused.
+
+SQLite's log wants to make files beside the database.  Where the folder cannot be written, as on a mounted
+archive, a database whose log is empty is read as a file that does not change, and opened again if it does.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -65,14 +68,46 @@ class Catalogue:
             raise ValueError(
                 f"{self._file} is missing; the index is lost without it: restore it or build anew"
             )
+        self._frozen: tuple[int, ...] | None = None
+        """What the files looked like when they were opened as unchanging; None: SQLite sees changes itself."""
+        self._times_opened = 0
         with self._plainly():
-            uri = f"file:{self._file.absolute().as_posix().replace('%', '%25').replace('?', '%3f').replace('#', '%23')}"
-            self._db = sqlite3.connect(
-                f"{uri}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=30
-            )
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA secure_delete = ON")  # what is forgotten is gone
-            self._db.execute(f"PRAGMA query_only = {int(not write)}")
+            if write or os.access(folder, os.W_OK):
+                self._db = self._connected("mode=rw")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute("PRAGMA secure_delete = ON")  # what is forgotten is gone
+                self._db.execute(f"PRAGMA query_only = {int(not write)}")
+            else:
+                self._open_unwritable()
+
+    def _connected(self, how: str) -> sqlite3.Connection:
+        uri = f"file:{self._file.absolute().as_posix().replace('%', '%25').replace('?', '%3f').replace('#', '%23')}"
+        return sqlite3.connect(
+            f"{uri}?{how}", uri=True, isolation_level=None, check_same_thread=False, timeout=30
+        )
+
+    def _open_unwritable(self) -> None:
+        self._db, self._frozen = self._connected("mode=ro"), None
+        self._times_opened += 1
+        try:
+            self._db.execute("SELECT facts FROM state").fetchone()  # it can where a writer has made the files
+        except sqlite3.OperationalError:
+            self._db.close()
+            if self._log_bytes():
+                raise ValueError(
+                    f"{self._file}-wal holds changes that are not folded in yet, and {self._folder} cannot be written; "
+                    "open the index once where it can be (landseer index info), or ask for permission to write"
+                ) from None
+            self._frozen = self._looks()
+            self._db = self._connected("mode=ro&immutable=1")
+
+    def _log_bytes(self) -> int:
+        log = self._file.with_name(f"{FILE}-wal")
+        return log.stat().st_size if log.exists() else 0
+
+    def _looks(self) -> tuple[int, ...]:
+        facts = self._file.stat()
+        return facts.st_ino, facts.st_mtime_ns, facts.st_size, self._log_bytes()
 
     @staticmethod
     def create(folder: Path, model: ModelFacts) -> None:
@@ -108,6 +143,8 @@ class Catalogue:
     @contextmanager
     def _transaction(self, how: str) -> Iterator[sqlite3.Connection]:
         with self._plainly():
+            self._open_again_if_changed()
+            frozen = self._frozen
             self._db.execute(f"BEGIN {how}")
             try:
                 yield self._db
@@ -116,13 +153,24 @@ class Catalogue:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            if frozen is not None and self._looks() != frozen:
+                raise ValueError(
+                    f"{self._file} changed while it was read without permission to write {self._folder}; try again"
+                )
+
+    def _open_again_if_changed(self) -> None:
+        if self._frozen is not None and self._looks() != self._frozen:
+            self._db.close()
+            self._open_unwritable()
 
     # --- reading -----------------------------------------------------------------------------------------
 
     def version(self) -> int:
         """A number that changes when another process commits; cheap."""
         with self._plainly():
-            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+            self._open_again_if_changed()
+            (version,) = self._db.execute("PRAGMA data_version").fetchone()
+            return (self._times_opened << 32) + int(version)
 
     def snapshot(self) -> Snapshot:
         """The committed state, its checksums compared."""
@@ -152,6 +200,17 @@ class Catalogue:
 
     def _damaged(self, what: str) -> ValueError:
         return ValueError(f"{self._file} is damaged: {what} changed; restore it or build the index anew")
+
+    def copy_to(self, folder: Path) -> Snapshot:
+        """Put a copy of the committed catalogue into *folder*; its snapshot, the checksums compared."""
+        _write_generation(folder, self._promised())
+        with self._plainly(), closing(sqlite3.connect(folder / FILE)) as copy:
+            self._open_again_if_changed()
+            self._db.backup(copy)
+        with closing(Catalogue(folder, write=False)) as copied:
+            snapshot = copied.snapshot()
+        _write_generation(folder, snapshot.state.generation)
+        return snapshot
 
     def _promised(self) -> int:
         file = self._folder / GENERATION

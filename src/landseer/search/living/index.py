@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace as replaced
 from pathlib import Path
@@ -20,15 +18,19 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pyarrow as pa
 
+from landseer.search.living.appearing import appearing
 from landseer.search.living.catalogue import Catalogue
-from landseer.search.living.checks import FORMAT, KIND, Problem, problems_of
+from landseer.search.living.checks import Problem, problems_of
+from landseer.search.living.copies import Progress, copy_into
+from landseer.search.living.filters import Filter
 from landseer.search.living.reader import check_fit
 from landseer.search.living.records import records_of
-from landseer.search.living.segments import FOLDER, sync_folder
+from landseer.search.living.segments import FOLDER
 from landseer.search.living.state import ModelFacts
 from landseer.search.living.writer import ROWS_AT_ONCE, SMALL_BYTES, IndexWriter
-from landseer.storage import writing
 from landseer.types import Descriptors
+
+_ABANDON = "landseer index rebuild INDEX --abandon"
 
 
 def open_index(uri: str | Path, *, write: bool = False) -> LivingIndex:
@@ -74,23 +76,24 @@ class LivingIndex(IndexWriter):
         """
         path = _path_of(path)
         facts = _facts(settings, model=model, dim=dim, metric=metric, normalised=normalised, dtype=dtype)
-        if path.exists():
-            raise ValueError(f"{path} exists already; remove it or choose another --out")
-        # the files of the index change, so its manifest lists none: it is written before they are there
-        nest = path.parent / f".{path.name[:40]}.nest-{secrets.token_hex(4)}"
-        try:
-            with writing(nest / "index", KIND, made_by={"format": FORMAT}, fingerprint=secrets.token_hex(8)):
-                pass
-            (nest / "index" / FOLDER).mkdir()
-            Catalogue.create(nest / "index", facts)
-            sync_folder(nest / "index")
-            (nest / "index").rename(path)
-            sync_folder(path.parent)
-        except OSError as error:
-            raise ValueError(f"{path} cannot be written ({error.strerror}); choose another --out") from None
-        finally:
-            shutil.rmtree(nest, ignore_errors=True)
+        with appearing(path) as folder:
+            Catalogue.create(folder, facts)
         return LivingIndex(path, write=True)
+
+    def copy(self, path: str | Path, *, progress: Progress | None = None) -> None:
+        """Put a copy of one committed state at *path*, also while another process writes; whole or not at all.
+
+        The copy is an index of its own.  Within one file system it shares the bytes of the segments, which
+        nobody changes.  Files that others keep in the folder, as its model, are copied, hidden ones left out.
+        Raises ``ValueError`` where *path* exists or cannot be written, and where the index is damaged.
+        """
+        with appearing(_path_of(path)) as folder:
+            copy_into(self.path, self._open_catalogue(), folder, progress=progress)
+
+    def check_filter(self, where: Filter | str) -> None:
+        """Raise the ``ValueError`` that a search with this filter would, without the search."""
+        where = Filter(where) if isinstance(where, str) else where
+        where.compile(self._open_catalogue().columns(self._current().state))
 
     def add(
         self,
@@ -163,7 +166,9 @@ class LivingIndex(IndexWriter):
         with self._mutex:
             view = self._for_writing()
             if view.state.rebuild is not None:
-                raise ValueError(f"{self.path} is being rebuilt; finish or abandon that before compacting")
+                raise ValueError(
+                    f"{self.path} is being rebuilt; finish that before compacting, or forget it ({_ABANDON})"
+                )
             old = [
                 number
                 for number, part in view.parts.items()
@@ -198,18 +203,19 @@ class LivingIndex(IndexWriter):
                 assert state.rebuild is not None
                 raise ValueError(
                     f"{self.path} is being rebuilt with model {state.rebuild.model} and its settings, not {model}; "
-                    "finish or abandon that first"
+                    f"finish that, or forget it ({_ABANDON})"
                 )
             if state.rebuild is None:
                 with self._change() as change:
                     change.state = replaced(change.state, rebuild=facts)
 
-    def unstaged(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Records of photos that lack a descriptor of the new model, oldest first, at most *limit*."""
+    def unstaged(self, limit: int | None = None, *, skip: int = 0) -> list[dict[str, Any]]:
+        """Records of photos that lack a descriptor of the new model, oldest first: at most *limit* after *skip*."""
         with self._mutex:
             view = self._current()
             self._rebuild_facts(view)
-            row_M = np.setdiff1d(self._live_rows(view), self._staged_rows(view))[:limit].tolist()
+            lacking_M = np.setdiff1d(self._live_rows(view), self._staged_rows(view))[skip:]
+            row_M = lacking_M[:limit].tolist()
             found = self._open_catalogue().photos(row_M)
             return [found[row] for row in row_M if row in found]
 

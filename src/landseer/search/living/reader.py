@@ -15,11 +15,14 @@ from typing import Any, Self
 
 import numpy as np
 
+from landseer.search.approximate import Measured
+from landseer.search.living import structure
 from landseer.search.living.catalogue import Catalogue
 from landseer.search.living.checks import Problem, open_manifest, problems_of
 from landseer.search.living.filters import Filter
 from landseer.search.living.segments import FOLDER, Segment
 from landseer.search.living.state import FIXED, ModelFacts
+from landseer.search.living.structure import StructureFolder, build, ranking_of
 from landseer.search.living.view import View
 from landseer.storage.artifact import fingerprint_of
 from landseer.types import Descriptors, Ranking
@@ -70,6 +73,7 @@ class IndexReader:
         self._prepared = False
         self._version = -1
         self._identity = open_manifest(path).fingerprint
+        self._structure = StructureFolder(path / structure.FOLDER, self._identity)
         if not (path / FOLDER).is_dir():
             raise ValueError(f"{path / FOLDER} is missing; restore it or build the index anew")
         try:
@@ -118,8 +122,12 @@ class IndexReader:
         where: Filter | str | None = None,
         model: str | None = None,
         device: str = "cpu",
+        recall: float | None = None,
     ) -> Ranking:
         """The *k* best photos of each query, exactly, among those that *where* selects.
+
+        With *recall*, by the structure that ``build_structure`` made, if it was made for that recall or more:
+        then some of the best may be missing.  Else, and where it cannot be used (the log says why), exactly.
 
         Positions are row numbers, which are never reused; ``gallery_ids`` has an entry for every row number
         ever given, empty where the photo is no longer there.  Where fewer than *k* photos are selected the
@@ -130,8 +138,45 @@ class IndexReader:
             raise ValueError(f"k must be at least 1, not {k}")
         view, chosen_R = self._selected(where)
         check_fit(queries, view.state.model, model=model, what="the queries")
-        found = view.search(queries, k=k, chosen_R=chosen_R, device=device, prepared=self._prepared)
+        found = self._by_structure(view, queries, k=k, recall=recall, chosen_R=chosen_R)
+        if found is None:
+            found = view.search(queries, k=k, chosen_R=chosen_R, device=device, prepared=self._prepared)
         return replace(found, gallery_fingerprint=fingerprint_of(self._identity, view.state.generation))
+
+    def _by_structure(
+        self, view: View, queries: Descriptors, *, k: int, recall: float | None, chosen_R: np.ndarray | None
+    ) -> Ranking | None:
+        """What the structure finds; None where all are to be searched exactly."""
+        if recall is None or not len(queries):
+            return None
+        cover = self._structure.cover(view, k=k, recall=recall)
+        if cover is None:
+            return None
+        found = cover.search(view, queries, k=k, chosen_R=chosen_R, prepared=self._prepared)
+        return None if found is None else ranking_of(view, queries, found)
+
+    def build_structure(
+        self,
+        *,
+        k: int = 100,
+        recall: float = 0.95,
+        queries: Descriptors | None = None,
+        memory_bytes: int | None = None,
+        seed: int = 0,
+    ) -> Measured:
+        """Build what ``search(recall=...)`` uses, for up to *k* answers; returns the recall that was measured.
+
+        As ``landseer.search.build_approximate`` builds it, from the photos that are in now.  Needs permission to write
+        the folder but not to be its writer; what lay there before gives way.
+        """
+        view = self._current()
+        if queries is not None:
+            check_fit(queries, view.state.model, model=None, what="the queries")
+        built = build(
+            view, self._identity, k=k, recall=recall, queries=queries, memory_bytes=memory_bytes, seed=seed
+        )
+        built.save(self._structure.path)
+        return built.measured
 
     def prepare(self) -> None:
         """Spend a byte a component of memory from now on, and torch, so that searches answer sooner.

@@ -18,12 +18,13 @@ from landseer.search.certified import Prepared, prepare
 from landseer.search.exact import search_exact
 from landseer.search.living.segments import FOLDER, Segment
 from landseer.search.living.state import Snapshot, State
+from landseer.search.scores import norm_bounds
 from landseer.types import PADDING, Descriptors, Ranking
 
 _COPIED_BYTES = 2**26
 _WORTH_COPYING = 8
 """Where fewer than one row in so many is allowed, copying those is cheaper than scoring all."""
-_NONE = np.iinfo(np.int64).max
+NO_ROW = np.iinfo(np.int64).max
 """Stands for "no answer" among row numbers, and sorts behind them all."""
 
 
@@ -43,6 +44,12 @@ class Part:
         """Copies of some rows, checked."""
         ids = tuple(map(str, self.segment.row_N[place_M].tolist()))
         return Descriptors(ids=ids, rows_ND=self.segment.take(place_M), **self._how)  # type: ignore[arg-type]
+
+    @cached_property
+    def norm_N(self) -> np.ndarray:
+        """Upper bounds of the lengths of all rows, checked."""
+        self.segment.check()
+        return norm_bounds(self._whole.rows_ND, self._whole.ids)
 
     @cached_property
     def _whole(self) -> Descriptors:
@@ -129,41 +136,42 @@ class View:
         prepared: bool = False,
     ) -> Ranking:
         """The *k* best live rows for every query; only row numbers where *chosen_R* (bool) holds, if given."""
-        best = _nothing(len(queries), k)
+        best = no_answers(len(queries), k)
         for number, part in self.parts.items():
             allowed_N = self.live[number]
             if chosen_R is not None:
                 allowed_N = allowed_N & chosen_R[part.segment.row_N]
-            found = _search_part(
+            found = search_part(
                 part, allowed_N, queries, k=k, device=device, prepared=prepared and device == "cpu"
             )
-            best = _best(best, found, k=k)
+            best = merged(best, found, k=k)
         row_QK, score_QK = best
         return Ranking(
             query_ids=queries.ids,
             gallery_ids=self.ids,
-            positions_QK=np.where(row_QK == _NONE, PADDING, row_QK),
+            positions_QK=np.where(row_QK == NO_ROW, PADDING, row_QK),
             scores_QK=score_QK,
             score_kind="cosine" if queries.normalised and self.state.model.normalised else "dot",
         )
 
 
 _Answers = tuple[np.ndarray, np.ndarray]
-"""Row numbers (``_NONE`` where there is no answer) and scores ``[Q, K]``, best first."""
+"""Row numbers (``NO_ROW`` where there is no answer) and scores ``[Q, K]``, best first."""
 
 
-def _nothing(num_queries: int, k: int) -> _Answers:
-    return np.full((num_queries, k), _NONE, np.int64), np.full((num_queries, k), -np.inf, np.float32)
+def no_answers(num_queries: int, k: int) -> _Answers:
+    """Before anything is searched."""
+    return np.full((num_queries, k), NO_ROW, np.int64), np.full((num_queries, k), -np.inf, np.float32)
 
 
-def _best(one: _Answers, other: _Answers, *, k: int) -> _Answers:
+def merged(one: _Answers, other: _Answers, *, k: int) -> _Answers:
     """The *k* best of both: by score, equal scores by lower row, what is no answer last."""
     row, score = (np.concatenate(pair, axis=1) for pair in zip(one, other, strict=True))
     order_QK = np.lexsort((row, -score), axis=-1)[:, :k]
     return np.take_along_axis(row, order_QK, axis=1), np.take_along_axis(score, order_QK, axis=1)
 
 
-def _search_part(
+def search_part(
     part: Part, allowed_N: np.ndarray, queries: Descriptors, *, k: int, device: str, prepared: bool
 ) -> _Answers:
     """The part's *k* best allowed rows."""
@@ -179,7 +187,7 @@ def _search_part(
     first_QK = np.argsort(~kept, axis=1, kind="stable")[:, :k]
     fits_QK = np.take_along_axis(kept, first_QK, axis=1)
     position_QK = np.take_along_axis(found.positions_QK, first_QK, axis=1)
-    row_QK = np.where(fits_QK, part.segment.row_N[position_QK], _NONE)
+    row_QK = np.where(fits_QK, part.segment.row_N[position_QK], NO_ROW)
     score_QK = np.where(fits_QK, np.take_along_axis(found.scores_QK, first_QK, axis=1), np.float32(-np.inf))
     few = np.flatnonzero(fits_QK.sum(axis=1) < min(k, num_allowed))
     if few.size:
@@ -196,11 +204,11 @@ def _search_part(
 
 def _search_copies(part: Part, place_M: np.ndarray, queries: Descriptors, *, k: int, device: str) -> _Answers:
     """The *k* best of some rows of a part, copied to memory a piece at a time."""
-    best = _nothing(len(queries), k)
+    best = no_answers(len(queries), k)
     step = max(1, _COPIED_BYTES // part.segment.facts.row_bytes)
     for start in range(0, len(place_M), step):
         places = place_M[start : start + step]
         gallery = part.copies(places)
         found = search_exact(queries, gallery, k=min(k, len(gallery)), device=device)
-        best = _best(best, (part.segment.row_N[places[found.positions_QK]], found.scores_QK), k=k)
+        best = merged(best, (part.segment.row_N[places[found.positions_QK]], found.scores_QK), k=k)
     return best

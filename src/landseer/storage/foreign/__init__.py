@@ -3,7 +3,7 @@
 from landseer.storage.foreign.descriptors import read_descriptors
 from landseer.storage.foreign.ids import read_ids
 from landseer.storage.foreign.pickles import load_plain_pickle
-from landseer.storage.foreign.rankings import fingerprint_of_source, read_ranking, write_ranks
+from landseer.storage.foreign.rankings import fingerprint_of_source, needs_ids, read_ranking, write_ranks
 from landseer.storage.foreign.submissions import (
     is_recognition,
     read_recognition,
@@ -16,6 +16,7 @@ __all__ = [
     "fingerprint_of_source",
     "is_recognition",
     "load_plain_pickle",
+    "needs_ids",
     "read_descriptors",
     "read_ids",
     "read_qrels",

@@ -78,6 +78,13 @@ def read_ranking(
     return _of_array(file, key, queries, gallery, None if kind == "positions" and format is None else kind)
 
 
+def needs_ids(path: str | Path, *, format: str | None = None) -> bool:
+    """Whether *path* holds numbers only, so that ``read_ranking`` must be told which photos are meant."""
+    file, _ = split_member(path)
+    existing(file)
+    return (format or _format_of(file)) in ("positions", "ranks")
+
+
 def fingerprint_of_source(path: str | Path) -> str:
     """The identity of what *path* holds: a folder's own fingerprint, or one over the bytes of a foreign file."""
     file, key = split_member(path)

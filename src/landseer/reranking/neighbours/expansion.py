@@ -1,0 +1,150 @@
+"""Alpha query expansion and database augmentation: a photo mixed with its neighbours is searched instead.
+
+x' = unit(x + sum over its first n neighbours y of max(cos(x, y), 0) ^ alpha * y)
+
+Chum et al. (ICCV 2007) mix a query with its answers, Arandjelovic and Zisserman (CVPR 2012) mix the gallery
+with itself, Radenovic et al. (TPAMI 2019, section 3.4) weigh by the power of the cosine.
+
+Axes: Q queries, N gallery photos, K answers, n neighbours, B rows at once, D components.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from landseer.recipe import ExpansionOptions
+from landseer.reranking.context import Context, Search
+from landseer.reranking.moves import explained, listed, place_of
+from landseer.reranking.neighbours.graph import nearest_in_gallery, pair_cosines, unit_rows
+from landseer.types import PADDING, Descriptors, Ranking
+
+_METHOD = "expansion"
+_CELLS_AT_ONCE = 2**22
+
+
+def expand(
+    ranking: Ranking, context: Context, options: ExpansionOptions, *, explain: bool = False
+) -> Ranking:
+    """Search again with every query mixed with its first answers, in a gallery mixed with itself.
+
+    The gallery comes first (``gallery_neighbours``, none: as it is); then the query takes its answers in *ranking*,
+    or, where the gallery has changed, those found in it.  Beyond the width of *ranking* the search goes on.
+    The scores are cosines of the mixed rows.  A query without answers stays without.  Raises ``ValueError``
+    where descriptors are missing or not of unit length.
+    """
+    queries, gallery = context.descriptors(_METHOD, ranking)
+    query_QD, width = unit_rows(_METHOD, queries), ranking.positions_QK.shape[1]
+    unit_rows(_METHOD, gallery)
+    asked_Q = (ranking.positions_QK != PADDING).any(axis=1)
+    if not asked_Q.any():
+        return ranking
+    if options.gallery_neighbours:
+        gallery = _augmented(gallery, context, options)
+    near_Qn = np.full((len(queries), 0), PADDING, np.int64)
+    if options.query_neighbours:
+        near_Qn = _answers(ranking, queries, gallery, context.search, options)
+        mixed_QD = mixed(query_QD, gallery.rows_ND, near_Qn, alpha=options.alpha)
+        queries = replace(queries, rows_ND=mixed_QD, fingerprint="")
+    found = context.search(queries, gallery, k=width)
+    positions_QK = np.where(asked_Q[:, None], found.positions_QK, PADDING)
+    after = Ranking(
+        query_ids=ranking.query_ids,
+        gallery_ids=ranking.gallery_ids,
+        positions_QK=positions_QK,
+        scores_QK=np.where(positions_QK == PADDING, np.float32(-np.inf), found.scores_QK),
+        score_kind="cosine",
+        gallery_fingerprint=ranking.gallery_fingerprint,
+    )
+    if not explain:
+        return after
+    return _explained(ranking, after, query_QD=query_QD, near_Qn=near_Qn, context=context, options=options)
+
+
+def mixed(rows_ND: np.ndarray, pool_MD: np.ndarray, near_Nn: np.ndarray, *, alpha: float) -> np.ndarray:
+    """Every row as x': float32 ``[N, D]`` of unit length.
+
+    *near_Nn* are rows of *pool_MD*; padding does not count.
+    """
+    num, dim = rows_ND.shape
+    mixed_ND = np.empty((num, dim), np.float32)
+    step = max(1, _CELLS_AT_ONCE // max(1, dim * (near_Nn.shape[1] + 1)))
+    for start in range(0, num, step):
+        row_BD = rows_ND[start : start + step].astype(np.float32, copy=False)
+        near_Bn = near_Nn[start : start + step]
+        pool_BnD = pool_MD[near_Bn].astype(np.float32, copy=False)
+        cosine_Bn = np.einsum("bd,bnd->bn", row_BD, pool_BnD)
+        # a negative cosine to a fractional power is NaN, and an unlike photo should not count
+        weight_Bn = np.where(near_Bn == PADDING, 0, np.maximum(cosine_Bn, 0) ** np.float32(alpha))
+        sum_BD = row_BD + np.einsum("bn,bnd->bd", weight_Bn, pool_BnD)
+        length_B = np.linalg.norm(sum_BD, axis=1, keepdims=True)
+        mixed_ND[start : start + step] = sum_BD / np.where(length_B > 0, length_B, 1)
+    return mixed_ND
+
+
+def _augmented(gallery: Descriptors, context: Context, options: ExpansionOptions) -> Descriptors:
+    """The gallery mixed with itself; worked out once for a context."""
+    name = f"gallery mixed with {options.gallery_neighbours}, alpha {options.alpha!r}"
+    of: Descriptors | None
+    kept: Descriptors
+    of, kept = context._kept.get(name, (None, gallery))
+    if of is not gallery:
+        near_Nn, _ = nearest_in_gallery(context, gallery, k=options.gallery_neighbours)
+        rows_ND = mixed(gallery.rows_ND, gallery.rows_ND, near_Nn, alpha=options.alpha)
+        kept = replace(gallery, rows_ND=rows_ND, fingerprint="")
+        context._kept[name] = (gallery, kept)
+    return kept
+
+
+def _answers(
+    ranking: Ranking, queries: Descriptors, gallery: Descriptors, search: Search, options: ExpansionOptions
+) -> np.ndarray:
+    """The photos each query is mixed with: positions ``[Q, n]``."""
+    num, width = options.query_neighbours, ranking.positions_QK.shape[1]
+    if options.gallery_neighbours:
+        return search(queries, gallery, k=min(num, len(gallery))).positions_QK
+    if num <= width or width >= len(gallery):
+        return ranking.positions_QK[:, :num]
+    found = search(queries, gallery, k=min(num, len(gallery)))
+    return _first_different(np.concatenate([ranking.positions_QK, found.positions_QK], axis=1), num)
+
+
+def _first_different(positions_QM: np.ndarray, num: int) -> np.ndarray:
+    """The first *num* different positions of each row ``[Q, num]``, padded."""
+    order_QM = np.argsort(positions_QM, axis=1, kind="stable")
+    ordered = np.take_along_axis(positions_QM, order_QM, axis=1)
+    fresh = np.ones(positions_QM.shape, np.bool_)
+    np.put_along_axis(fresh, order_QM[:, 1:], ordered[:, 1:] != ordered[:, :-1], axis=1)
+    fresh &= positions_QM != PADDING
+    first = np.argsort(~fresh, axis=1, kind="stable")[:, :num]
+    return np.where(
+        np.take_along_axis(fresh, first, axis=1), np.take_along_axis(positions_QM, first, axis=1), PADDING
+    )
+
+
+def _explained(
+    before: Ranking,
+    after: Ranking,
+    *,
+    query_QD: np.ndarray,
+    near_Qn: np.ndarray,
+    context: Context,
+    options: ExpansionOptions,
+) -> Ranking:
+    _, gallery = context.descriptors(_METHOD, before)
+    query_M, place_M = np.nonzero(after.positions_QK != PADDING)
+    alone_QK = np.zeros_like(after.scores_QK)
+    alone_QK[query_M, place_M] = pair_cosines(
+        query_QD, query_M, gallery.rows_ND, after.positions_QK[query_M, place_M]
+    )
+    which = "this photo mixed with its neighbours" if options.gallery_neighbours else "this photo"
+
+    def why(query: int, position: int) -> str:
+        place = place_of(after, query, position)
+        joined = [before.gallery_ids[near] for near in near_Qn[query] if near != PADDING]
+        what = f"the query mixed with {listed(joined)}" if joined else "the query"
+        together, alone = after.scores_QK[query, place], alone_QK[query, place]
+        return f"{what} has cosine {together:.2f} to {which}; the two alone {alone:.2f}"
+
+    return replace(after, reasons=explained(before, after, why))

@@ -1,0 +1,1 @@
+"""Re-ranking and recognition by the votes of labelled photos."""
