@@ -21,6 +21,7 @@ COMMANDS = {
     "search": "the photos of an index most like yours: a table, JSON or CSV",
     "rank": "batch search between two descriptor folders",
     "rerank": "what the neighbours of a query say: expansion, k-reciprocal, diffusion, votes",
+    "recognise": "which landmark each query shows, how sure, and where",
     "evaluate": "score rankings against the truth",
     "report": "one self-contained HTML page of a run",
     "export": "competition files: submission.csv, checked row by row",

@@ -174,14 +174,30 @@ def _compact(index: str) -> None:
     "--drop-unreadable", is_flag=True, help="Remove photos from INDEX that cannot be read any more."
 )
 @click.option("--abandon", is_flag=True, help="Forget the rebuild under way, and what it has done.")
+@click.option(
+    "--recall",
+    type=click.FloatRange(min=0, min_open=True, max=1),
+    help="Build the structure that landseer search --recall uses, for this share of the true answers.",
+)
+@click.option(
+    "-k", type=click.IntRange(min=1), help="With --recall: answers a photo, at most.  [default: 100]"
+)
 @_workers
 @_device
 @_commit_every
 @_json
 def _rebuild(
-    *, index: str, model: Path | None, abandon: bool, as_json: bool, drop_unreadable: bool, **options: Any
+    *,
+    index: str,
+    model: Path | None,
+    abandon: bool,
+    recall: float | None,
+    k: int | None,
+    as_json: bool,
+    drop_unreadable: bool,
+    **options: Any,
 ) -> None:
-    """Describe all photos of INDEX again, by another model.
+    """Describe all photos of INDEX again, by another --model; or build its search structure anew, for a --recall.
 
     The old model answers until all are done; then the new one does, at once.  The photos are read where they
     lay when they were added.  Stopped or killed at any moment, the same command goes on.  Where photos cannot
@@ -193,20 +209,38 @@ def _rebuild(
     \b
     Example:
         landseer index rebuild INDEX --model RUN/trained/model
+        landseer index rebuild INDEX --recall 0.95
     """
     from landseer.cli.progress import progress_bars
     from landseer.pipeline import abandon_rebuild, rebuild_index
 
+    if (model is not None) + abandon + (recall is not None) != 1:
+        raise ValueError(
+            "say one of --model (describe all photos by another), --recall (build the search structure) and "
+            "--abandon (forget the rebuild under way)"
+        )
+    if k is not None and recall is None:
+        raise ValueError("-k belongs to --recall; leave it out")
+    if recall is not None:
+        _build_structure(index, recall=recall, k=k or 100, as_json=as_json)
+        return
     if abandon:
-        if model is not None:
-            raise ValueError("--abandon forgets the rebuild under way, whatever its --model; leave that out")
         click.echo(f"rebuild forgotten, and the {abandon_rebuild(index):,} photos it had described")
         return
-    if model is None:
-        raise ValueError("--model: say which model INDEX is to have, or --abandon")
+    assert model is not None
     with progress_bars() as show:
         done = rebuild_index(index, model=model, drop_unreadable=drop_unreadable, progress=show, **options)
     _print_rebuilt(done, as_json=as_json)
+
+
+def _build_structure(index: str, *, recall: float, k: int, as_json: bool) -> None:
+    """Build what approximate searches of INDEX use, and print the recall that was measured."""
+    from landseer.search import open_index
+
+    with open_index(index) as opened:
+        click.echo(f"building the search structure of {len(opened):,} photos ...", err=True)
+        measured = opened.build_structure(recall=recall, k=k)
+    click.echo(json.dumps(asdict(measured)) if as_json else str(measured))
 
 
 @command.command("copy")

@@ -28,6 +28,11 @@ CSV_COLUMNS = ("rank", "score", "id", "path", "landmark", "landmark_name", "coun
     "--filter", "where", help="Only photos that meet this, say \"country = 'FR' and taken >= '2019'\"."
 )
 @click.option(
+    "--recall",
+    type=click.FloatRange(min=0, min_open=True, max=1),
+    help="Search approximately, by what landseer index rebuild --recall made.  [default: exactly]",
+)
+@click.option(
     "--workers", type=click.IntRange(min=1), help="Threads that decode and describe.  [default: cores]"
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
@@ -39,12 +44,13 @@ def command(
     photos: tuple[Path, ...],
     k: int,
     where: str | None,
+    recall: float | None,
     workers: int | None,
     device: str,
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Find the photos of INDEX that are most like each PHOTO, exactly.
+    """Find the photos of INDEX that are most like each PHOTO, exactly unless a --recall is named.
 
     INDEX is a path or file:PATH; it may be searched while it is built.  A PHOTO need not be in it.
 
@@ -58,7 +64,7 @@ def command(
 
     if as_json and as_csv:
         raise ValueError("--json and --csv exclude each other; choose one")
-    found = search_index(index, photos, k=k, where=where, workers=workers, device=device)
+    found = search_index(index, photos, k=k, where=where, recall=recall, workers=workers, device=device)
     if as_json:
         click.echo(json.dumps([asdict(each) for each in found]))
     elif as_csv:

@@ -6,6 +6,7 @@ from landseer.pipeline.index import Indexed, add_to_index, build_index
 from landseer.pipeline.index_rebuild import Rebuilt, abandon_rebuild, rebuild_index
 from landseer.pipeline.index_search import Answers, search_index
 from landseer.pipeline.model import describe, open_model
+from landseer.pipeline.recognise import Recognised, recognise_folder
 from landseer.pipeline.rerank import rerank_folder
 from landseer.pipeline.results import result_facts, result_table, training_facts, training_lines
 from landseer.pipeline.run import run_recipe
@@ -17,6 +18,7 @@ __all__ = [
     "Indexed",
     "MeasuredStage",
     "Rebuilt",
+    "Recognised",
     "RunResult",
     "TrainResult",
     "TrainedStage",
@@ -26,6 +28,7 @@ __all__ = [
     "describe",
     "open_model",
     "rebuild_index",
+    "recognise_folder",
     "rerank_folder",
     "result_facts",
     "result_table",

@@ -33,12 +33,14 @@ def search_index(
     *,
     k: int = 10,
     where: str | None = None,
+    recall: float | None = None,
     workers: int | None = None,
     device: str = "cpu",
 ) -> list[Answers]:
     """The *k* photos of the index most like each of *photos*, among those that *where* selects.
 
-    The photos are described by the index's own model.  One that cannot be read gets no answers and the reason.
+    With *recall* by the index's search structure, as ``LivingIndex.search`` has it.  The photos are described by the
+    index's own model.  One that cannot be read gets no answers and the reason.
     Raises ``ValueError`` for a wrong filter, before the model is loaded, and where the index is damaged.
     """
     asked = [str(photo) for photo in photos]
@@ -48,11 +50,17 @@ def search_index(
     with open_index(index) as opened:
         if where is not None:
             opened.check_filter(where)
-        return _answers(opened, asked, work, k=k, where=where)
+        return _answers(opened, asked, work, k=k, where=where, recall=recall)
 
 
 def _answers(
-    index: LivingIndex, asked: Sequence[str], work: Work, *, k: int, where: str | None
+    index: LivingIndex,
+    asked: Sequence[str],
+    work: Work,
+    *,
+    k: int,
+    where: str | None,
+    recall: float | None,
 ) -> list[Answers]:
     """The answers of one state, by the model of that state."""
     for _ in range(_ATTEMPTS):
@@ -61,7 +69,9 @@ def _answers(
             rows, reasons = _described(asked, model_of(index), work)
             found: dict[str, tuple[Mapping[str, Any], ...]] = {}
             if rows is not None:
-                ranking = index.search(rows, k=k, where=where, model=before, device=work.device)
+                ranking = index.search(
+                    rows, k=k, where=where, model=before, device=work.device, recall=recall
+                )
                 for number, query in enumerate(ranking.query_ids):
                     found[query] = _known(index, ranking.answers(number))
         except ValueError:

@@ -30,6 +30,8 @@ class ExpansionOptions:
     """Gallery photos that join each gallery photo before; 0: the gallery stays as it is."""
     alpha: float = 3.0
     """A neighbour counts with its cosine (not below 0) to this power, the photo itself with 1."""
+    pass_on: bool = False
+    """Methods after this one are given the mixed descriptors, too, in place of the plain ones."""
 
     def __post_init__(self) -> None:
         _at_least(0, query_neighbours=self.query_neighbours, gallery_neighbours=self.gallery_neighbours)
@@ -128,6 +130,8 @@ class TwoStageOptions:
     """Insert only where both votes are above 0 (the first published code)."""
     order: Literal["score", "gallery"] = "score"
     """Inserted photos stand by their own vote, best first, or in the order of the gallery."""
+    least_vote: float | None = None
+    """A query whose own vote is lower stays as it is: its landmark may be one that the bank lacks.  Ours."""
 
     def __post_init__(self) -> None:
         _at_least(1, voters=self.voters)

@@ -23,7 +23,7 @@ from landseer.recipe import (
 from landseer.reranking.context import Context
 from landseer.reranking.cost import peak_memory
 from landseer.reranking.neighbours.diffusion import diffuse
-from landseer.reranking.neighbours.expansion import expand
+from landseer.reranking.neighbours.expansion import expand, passed_on
 from landseer.reranking.neighbours.reciprocal import rerank_reciprocal
 from landseer.reranking.neighbours.traversal import traverse
 from landseer.reranking.spatial import verify_spatially
@@ -86,6 +86,8 @@ def rerank(
                 moved=num_moved(before, ranking),
             )
         )
+        if isinstance(options, ExpansionOptions) and options.pass_on:
+            context = passed_on(context)
     return Reranked(ranking=ranking, steps=tuple(steps))
 
 

@@ -307,3 +307,12 @@ def test_many_queries_are_done_in_blocks(monkeypatch):
     again = sort_and_insert(before, context, TwoStageOptions(threshold=None))
     assert np.array_equal(whole.positions_QK, again.positions_QK)
     assert np.array_equal(whole.scores_QK, again.scores_QK)
+
+
+@pytest.mark.parametrize(("least", "want"), [(None, "bceg"), (-1.0, "bceg"), (0.39, "bceg"), (0.41, "abcd")])
+def test_a_query_voted_on_with_too_little_stays_as_it_is(least, want):
+    """The example's query has a vote of .4."""
+    before, context = example()
+    found = sort_and_insert(before, context, TwoStageOptions(voters=1, least_vote=least))
+    assert shown(found)[:4] == want
+    assert np.all(np.diff(found.scores_QK) <= 0)

@@ -21,6 +21,7 @@ from landseer.reranking.neighbours.graph import nearest_in_gallery, pair_cosines
 from landseer.types import PADDING, Descriptors, Ranking
 
 _METHOD = "expansion"
+_MIXED = "queries and gallery as expansion left them"
 _CELLS_AT_ONCE = 2**22
 
 
@@ -31,8 +32,8 @@ def expand(
 
     The gallery comes first (``gallery_neighbours``, none: as it is); then the query takes its answers in *ranking*,
     or, where the gallery has changed, those found in it.  Beyond the width of *ranking* the search goes on.
-    The scores are cosines of the mixed rows.  A query without answers stays without.  Raises ``ValueError``
-    where descriptors are missing or not of unit length.
+    The scores are cosines of the mixed rows.  A query without answers stays without.  ``passed_on`` gives the mixed
+    rows.  Raises ``ValueError`` where descriptors are missing or not of unit length.
     """
     queries, gallery = context.descriptors(_METHOD, ranking)
     query_QD, width = unit_rows(_METHOD, queries), ranking.positions_QK.shape[1]
@@ -47,6 +48,7 @@ def expand(
         near_Qn = _answers(ranking, queries, gallery, context.search, options)
         mixed_QD = mixed(query_QD, gallery.rows_ND, near_Qn, alpha=options.alpha)
         queries = replace(queries, rows_ND=mixed_QD, fingerprint="")
+    context._kept[_MIXED] = (queries, gallery)
     found = context.search(queries, gallery, k=width)
     positions_QK = np.where(asked_Q[:, None], found.positions_QK, PADDING)
     after = Ranking(
@@ -60,6 +62,14 @@ def expand(
     if not explain:
         return after
     return _explained(ranking, after, query_QD=query_QD, near_Qn=near_Qn, context=context, options=options)
+
+
+def passed_on(context: Context) -> Context:
+    """*context* for the methods after ``expand``: the mixed rows, and nothing that was worked out from plain ones."""
+    if _MIXED not in context._kept:  # no query had an answer, so nothing was mixed
+        return context
+    queries, gallery = context._kept[_MIXED]
+    return replace(context, queries=queries, gallery=gallery, _kept={})
 
 
 def mixed(rows_ND: np.ndarray, pool_MD: np.ndarray, near_Nn: np.ndarray, *, alpha: float) -> np.ndarray:

@@ -70,8 +70,9 @@ def sort_and_insert(
     """Answers of the query's landmark first, then photos of it that the search missed, then the rest.
 
     The label of a photo is the one with most votes of its ``voters`` nearest bank photos.  A query without a
-    label stays as it is.  Where no answer has the query's label the inserted photos are the first.  Without
-    the sort-step they follow the last answer of the label, and all up to that one count as leading.
+    label, or with a vote below ``least_vote``, stays as it is.  Where no answer has the query's label the
+    inserted photos are the first.  Without the sort-step they follow the last answer of the label, and all up
+    to that one count as leading.
 
     A score is 4 for leading answers, 2 for inserted ones, 0 for the rest, plus a number in [-1, 1]: for an
     answer of the search its cosine, or s / (1 + abs(s)) of a score s of another kind; for an inserted photo the mean
@@ -85,7 +86,7 @@ def sort_and_insert(
     width = ranking.positions_QK.shape[1]
     task = _Task(
         ranking=ranking,
-        queries=_voted(voters, context, options),
+        queries=_sure(_voted(voters, context, options), options),
         gallery=gallery,
         options=options,
         room=_room(gallery.shelves, width, options),
@@ -106,6 +107,14 @@ def _voted(voters: Ranking, context: Context, options: TwoStageOptions) -> _Vote
     label_N, sum_N = votes.winners()
     mean_N = sum_N / options.voters
     return _Voted(label_N=label_N, score_N=mean_N if options.normalise else sum_N, mean_N=mean_N)
+
+
+def _sure(queries: _Voted, options: TwoStageOptions) -> _Voted:
+    """The queries, those voted on with too little without a landmark."""
+    if options.least_vote is None:
+        return queries
+    label_Q = np.where(queries.score_N >= options.least_vote, queries.label_N, NO_LABEL)
+    return replace(queries, label_N=label_Q)
 
 
 def _gallery(ranking: Ranking, context: Context, options: TwoStageOptions) -> _Gallery:
