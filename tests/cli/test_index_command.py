@@ -122,9 +122,10 @@ def test_verify_names_what_is_broken(index):
         (("index", "remove", "INDEX", "c.png", "nobody.png"), "not in INDEX, the first is 'nobody.png'"),
         (("index", "add", "INDEX", "photos/rome"), "--prefix"),
         (("index", "info", "nowhere"), "nowhere"),
-        (("index", "rebuild", "INDEX"), "--model: say which model INDEX is to have, or --abandon"),
+        (("index", "rebuild", "INDEX"), "say one of --model"),
         (("index", "rebuild", "INDEX", "--abandon"), "no rebuild of INDEX is under way"),
-        (("index", "rebuild", "INDEX", "--abandon", "--model", "recipe.toml"), "leave that out"),
+        (("index", "rebuild", "INDEX", "--abandon", "--model", "recipe.toml"), "say one of --model"),
+        (("index", "rebuild", "INDEX", "--abandon", "-k", "5"), "-k belongs to --recall"),
         (("index", "rebuild", "INDEX", "--model", "photos"), "photos"),
         (("index", "copy", "INDEX", "photos"), "photos exists already"),
         (("index", "copy", "nowhere", "COPY"), "nowhere"),
@@ -186,3 +187,16 @@ def test_add_replaces_what_changed(index, here):
     assert result.stdout == "3 photos added, 3 of them in the place of others; INDEX holds 3\n"
     found = json.loads(run("search", "INDEX", "photos/c.png", "-k", 1, "--json").stdout)
     assert found[0]["answers"][0]["score"] == pytest.approx(1, abs=1e-5)
+
+
+def test_the_search_structure_is_built_on_demand_and_used(index, here):
+    built = run("index", "rebuild", "INDEX", "--recall", "0.9", "-k", "3")
+    assert built.exit_code == 0, built.output
+    assert "recall" in built.stdout and (here / "INDEX" / "structure").is_dir()
+    facts = json.loads(run("index", "rebuild", "INDEX", "--recall", "0.9", "--json").stdout)
+    assert facts["value"] >= 0.9
+    exact, near = (
+        json.loads(run("search", "INDEX", "photos/c.png", "-k", "2", "--json", *more).stdout)
+        for more in ((), ("--recall", "0.9"))
+    )
+    assert near == exact, "so few photos are searched exactly whatever the recall"

@@ -125,7 +125,7 @@ class TwoStageOptions:
     insert: bool = True
     """Gallery photos of the query's landmark that the search missed follow them."""
     threshold: float | None = 0.6
-    """A photo is inserted where the query's and its own vote sum to more (tau); None: always."""
+    """A photo is inserted where the query's and its own vote sum to more (tau); None, or -100 in a file: always."""
     positive: bool = False
     """Insert only where both votes are above 0 (the first published code)."""
     order: Literal["score", "gallery"] = "score"

@@ -42,6 +42,10 @@ _MOST_PACKED = 1100
 _WORTH_DOUBT = 1 << 26
 
 
+class _Declared(ValueError):
+    """A complaint of ours, which needs no more words around it."""
+
+
 def split_member(source: str | Path) -> tuple[Path, str | None]:
     """``FILE::NAME`` -> file and name; a path that exists as it is spelled has no name."""
     text = str(source)
@@ -63,6 +67,8 @@ def parsing(path: Path, what: str, *, also: tuple[type[BaseException], ...] = ()
     """Around a call into another project's parser: its complaint becomes a ``ValueError`` of one line."""
     try:
         yield
+    except _Declared:
+        raise
     except (*_STUMBLES, *also) as error:
         raise ValueError(f"{path} cannot be read as {what}: {_one_line(error)}") from None
 
@@ -89,7 +95,7 @@ def refuse_bomb(path: Path, declared: int, name: str = "") -> None:
     held = path.stat().st_size
     if declared > _WORTH_DOUBT and declared > _MOST_PACKED * held:
         what = f"array {name!r}" if name else "an array"
-        raise ValueError(
+        raise _Declared(
             f"{path} declares {what} of {declared:,} bytes but is a file of {held:,}; it is damaged"
         )
 
