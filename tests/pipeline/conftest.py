@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import landseer.pipeline.index_model
+import landseer.pipeline.indexing.model
 from landseer.datasets import import_gldv2
 from landseer.datasets.miniworld import draw_mini_world
 from landseer.pipeline import build_index
@@ -123,6 +123,6 @@ def described(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ids.extend(collection.ids)
         return describe(opened, collection, *args, **more)
 
-    describe = landseer.pipeline.index_model.describe
-    monkeypatch.setattr("landseer.pipeline.index_model.describe", noting)
+    describe = landseer.pipeline.indexing.model.describe
+    monkeypatch.setattr("landseer.pipeline.indexing.model.describe", noting)
     return ids

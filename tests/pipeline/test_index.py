@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-import landseer.pipeline.index_model as room
+import landseer.pipeline.indexing.model as room
 from landseer.datasets import import_folder
 from landseer.models import Ensemble, Member, build_embedder, save_ensemble
 from landseer.pipeline import add_to_index, build_index, search_index

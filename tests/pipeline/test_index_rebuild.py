@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import landseer.pipeline.index_search as searching
+import landseer.pipeline.indexing.search as searching
 from landseer.models import Ensemble, Member, build_embedder, save_ensemble
 from landseer.pipeline import abandon_rebuild, add_to_index, build_index, rebuild_index, search_index
 from landseer.recipe import DescriptorOptions, ModelOptions

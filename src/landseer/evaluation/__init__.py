@@ -18,13 +18,13 @@ from landseer.evaluation.metrics import (
     recall_at_k,
 )
 from landseer.evaluation.paired import Difference, PairedTest, compare, holm, paired_test
+from landseer.evaluation.protocol import Protocol
 from landseer.evaluation.protocols import (
     PROTOCOLS,
     Gldv2,
     Ilias,
     Knn,
     Places,
-    Protocol,
     Revisited,
     protocol_for,
 )

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from landseer.evaluation.intervals import cluster_numbers, mean_interval
-from landseer.evaluation.protocols import ALL_QUERIES, PROTOCOLS, Gldv2, Protocol
+from landseer.evaluation.protocol import ALL_QUERIES, Protocol
+from landseer.evaluation.protocols import PROTOCOLS, Gldv2
 from landseer.evaluation.scoring import Evaluated, groups_by_training
 
 EXACT_UP_TO = 16

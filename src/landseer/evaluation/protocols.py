@@ -1,20 +1,12 @@
-"""What is measured, on which queries, by whose definition: one object a protocol.
-
-A protocol says which photos are relevant and which are junk, how a query's answers become figures, and how all that
-reads in a report.  ``landseer.evaluation.evaluate`` does the rest, the same for all.  ``docs/evaluation.md`` has the
-definitions and their sources.
-
-Axes: Q queries.
-"""
+"""The protocols: GLDv2, ILIAS, Revisited Oxford and Paris, places, nearest neighbours."""
 
 # ruff: noqa: D102  (what each method of a protocol is, the abstract class says once)
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,91 +17,20 @@ from landseer.evaluation.hits import (
     precision_to_last,
     trapezoidal_average_precision,
 )
-from landseer.types import Truth
-
-CUTS = (1, 5, 10)
-"""The k of the precisions and recalls beside a headline."""
-QUERY_FIELDS = (
-    pa.field("query", pa.string()),
-    pa.field("split", pa.string()),
-    pa.field("landmark", pa.int64()),
-    pa.field("seen", pa.bool_()),
+from landseer.evaluation.protocol import (
+    CUTS,
+    JUNK,
+    Judged,
+    Measure,
+    Protocol,
+    any_within,
+    chosen,
+    precisions,
+    ranks,
+    recalls,
+    require_k,
 )
-"""The columns every table of queries begins with.  ``split`` is Public or Private, or of Revisited Oxford and Paris
-the setup; ``landmark`` is the first, if any; ``seen``: trained on, null if unknown."""
-ALL_QUERIES = "all queries"
-_JUNK = {False: "removed before ranks are counted", True: "removed after the cut (a mistake, on purpose)"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """The queries that are scored, by number in the truth, and the relevant and junk photos of each."""
-
-    setup: str
-    chosen: Sequence[int]
-    relevant: Sequence[Sequence[str]]
-    junk: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """One figure of each query, and how those of a group become one number."""
-
-    name: str
-    value_Q: np.ndarray
-    statistic: Literal["mean", "median"] = "mean"
-    limits: tuple[float, float] = (0.0, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol(ABC):
-    """How a ranking is scored.  The first measure is the headline."""
-
-    name: ClassVar[str]
-    column: ClassVar[str] = "ap"
-    """The column of the table of queries that the headline is the mean of."""
-    beside: ClassVar[tuple[str, ...]]
-    """The numbers a table shows beside the headline."""
-    junk_late: bool = False
-    """Whether junk is taken out only after the answers were cut: a common mistake."""
-
-    @property
-    @abstractmethod
-    def metric(self) -> str:
-        """The name of the headline number."""
-
-    @property
-    @abstractmethod
-    def depth(self) -> int | None:
-        """How many answers a query are looked at, None: all."""
-
-    @abstractmethod
-    def measures(self, hits: Hits) -> list[Measure]:
-        """The figures of each query, the headline first."""
-
-    @abstractmethod
-    def columns(self, hits: Hits) -> dict[str, pa.Array]:
-        """What the table of queries says of each."""
-
-    @abstractmethod
-    def facts(self, *, has_junk: bool) -> dict[str, str]:
-        """The definition in words, for the report."""
-
-    def judged(self, truth: Truth) -> Iterator[Judged]:
-        """The queries scored, once a setup.  Raises ``ValueError`` where this is no truth for the protocol."""
-        if truth.hard:
-            raise ValueError(
-                f"this truth grades relevant photos as easy and hard, which {self.name} does not know; use revisited"
-            )
-        yield _chosen("", truth, truth.relevant, truth.junk)
-
-    def groups(self, setup: str, split_Q: np.ndarray) -> dict[str, np.ndarray]:
-        """Name -> bool ``[Q]`` of the groups of queries that are reported apart."""
-        return {setup or ALL_QUERIES: np.ones(len(split_Q), np.bool_)}
-
-    def mistakes(self) -> dict[str, Protocol]:
-        """What is done wrong -> this protocol with that mistake."""
-        return {"junk removed after the cut": replace(self, junk_late=True)}
+from landseer.types import Truth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +44,7 @@ class Gldv2(Protocol):
     """Divide an AP by m, not by min(m, k): a common mistake."""
 
     def __post_init__(self) -> None:
-        _require_k(self.k)
+        require_k(self.k)
 
     @property
     def metric(self) -> str:
@@ -147,8 +68,8 @@ class Gldv2(Protocol):
             Measure(
                 name=self.metric, value_Q=average_precision(hits, k=self.k, full_divisor=self.full_divisor)
             ),
-            *_precisions(hits),
-            *_recalls(hits),
+            *precisions(hits),
+            *recalls(hits),
             Measure(name="mean position of first hit", value_Q=first_Q, limits=limits),
             Measure(name="median position of first hit", value_Q=first_Q, statistic="median", limits=limits),
         ]
@@ -157,7 +78,7 @@ class Gldv2(Protocol):
         return {
             "ap": pa.array(average_precision(hits, k=self.k, full_divisor=self.full_divisor)),
             "num_relevant": pa.array(hits.num_relevant_Q),
-            "first_hit": _ranks(hits.first_Q, self.k),
+            "first_hit": ranks(hits.first_Q, self.k),
             "precision_at_10": pa.array(hits.num_within(10) / 10),
         }
 
@@ -168,7 +89,7 @@ class Gldv2(Protocol):
             "k": str(self.k),
             "divisor": "m" if self.full_divisor else f"min(m, {self.k})",
             "duplicates": "keep their rank and earn nothing",
-            "junk": _JUNK[self.junk_late] if has_junk else "none",
+            "junk": JUNK[self.junk_late] if has_junk else "none",
             "missing query": "scores 0",
             "split": "Private and Public apart and together; Ignored and queries without relevant photos dropped",
             "query crop": "none",
@@ -194,7 +115,7 @@ class Ilias(Protocol):
     beside = ("P@1",)
 
     def __post_init__(self) -> None:
-        _require_k(self.k)
+        require_k(self.k)
 
     @property
     def metric(self) -> str:
@@ -210,14 +131,14 @@ class Ilias(Protocol):
                 name=self.metric, value_Q=average_precision(hits, k=self.k, full_divisor=self.full_divisor)
             ),
             Measure(name=f"oracle@{self.k}", value_Q=self._oracle(hits)),
-            *_precisions(hits),
+            *precisions(hits),
         ]
 
     def columns(self, hits: Hits) -> dict[str, pa.Array]:
         return {
             "ap": pa.array(average_precision(hits, k=self.k, full_divisor=self.full_divisor)),
             "num_relevant": pa.array(hits.num_relevant_Q),
-            "first_hit": _ranks(hits.first_Q, self.k),
+            "first_hit": ranks(hits.first_Q, self.k),
             "oracle": pa.array(self._oracle(hits)),
         }
 
@@ -228,7 +149,7 @@ class Ilias(Protocol):
             "k": str(self.k),
             "divisor": "m" if self.full_divisor else f"min(m, {self.k})",
             "ties": "in the order of the ranking",
-            "junk": _JUNK[self.junk_late] if has_junk else "none",
+            "junk": JUNK[self.junk_late] if has_junk else "none",
             "missing query": "scores 0",
             "query crop": "none",
         }
@@ -269,9 +190,9 @@ class Revisited(Protocol):
             )
         rows = list(zip(truth.relevant, map(set, truth.hard), truth.junk, strict=True))
         easy = [tuple(photo for photo in good if photo not in hard) for good, hard, _ in rows]
-        yield _chosen("Easy", truth, easy, [(*bad, *hard) for _, hard, bad in rows])
-        yield _chosen("Medium", truth, truth.relevant, truth.junk)
-        yield _chosen(
+        yield chosen("Easy", truth, easy, [(*bad, *hard) for _, hard, bad in rows])
+        yield chosen("Medium", truth, truth.relevant, truth.junk)
+        yield chosen(
             "Hard", truth, truth.hard, [(*row[2], *good) for row, good in zip(rows, easy, strict=True)]
         )
 
@@ -283,7 +204,7 @@ class Revisited(Protocol):
         return {
             "ap": pa.array(self._ap(hits)),
             "num_relevant": pa.array(hits.num_relevant_Q),
-            "first_hit": _ranks(hits.first_Q, None),
+            "first_hit": ranks(hits.first_Q, None),
             **{f"precision_at_{k}": pa.array(precision_to_last(hits, k)) for k in CUTS},
         }
 
@@ -300,7 +221,7 @@ class Revisited(Protocol):
             "divisor": "m",
             "mP@k": "of the first min(k, rank of the last relevant photo)",
             "setups": "Easy: hard is junk; Medium: easy and hard are relevant; Hard: easy is junk",
-            "junk": _JUNK[self.junk_late] if has_junk else "none",
+            "junk": JUNK[self.junk_late] if has_junk else "none",
             "missing query": "scores 0",
             "query crop": crops[self.queries],
         }
@@ -332,16 +253,16 @@ class Places(Protocol):
         return max(self.ns)
 
     def judged(self, truth: Truth) -> Iterator[Judged]:
-        yield _chosen("", truth, truth.relevant, truth.junk, unanswerable=True)
+        yield chosen("", truth, truth.relevant, truth.junk, unanswerable=True)
 
     def measures(self, hits: Hits) -> list[Measure]:
-        return [Measure(name=f"recall@{n}", value_Q=_any_within(hits, n)) for n in self.ns]
+        return [Measure(name=f"recall@{n}", value_Q=any_within(hits, n)) for n in self.ns]
 
     def columns(self, hits: Hits) -> dict[str, pa.Array]:
         return {
-            **{f"recall_at_{n}": pa.array(_any_within(hits, n)) for n in self.ns},
+            **{f"recall_at_{n}": pa.array(any_within(hits, n)) for n in self.ns},
             "num_relevant": pa.array(hits.num_relevant_Q),
-            "first_hit": _ranks(hits.first_Q, None),
+            "first_hit": ranks(hits.first_Q, None),
         }
 
     def facts(self, *, has_junk: bool) -> dict[str, str]:
@@ -351,7 +272,7 @@ class Places(Protocol):
             "recall@N": f"queries with a photo within {self.metres:g} m among the first N",
             "distance": "great circle on a sphere of 6,371,008.8 m",
             "queries without such a photo": "counted as missed",
-            "junk": _JUNK[self.junk_late] if has_junk else "none",
+            "junk": JUNK[self.junk_late] if has_junk else "none",
             "missing query": "missed",
             "query crop": "none",
         }
@@ -377,8 +298,8 @@ class Knn(Protocol):
         return [
             Measure(name=self.metric, value_Q=self._ap_at_r(hits)),
             Measure(name="R-precision", value_Q=self._r_precision(hits)),
-            *_recalls(hits),
-            *(Measure(name=f"CMC@{k}", value_Q=_any_within(hits, k)) for k in CUTS),
+            *recalls(hits),
+            *(Measure(name=f"CMC@{k}", value_Q=any_within(hits, k)) for k in CUTS),
         ]
 
     def columns(self, hits: Hits) -> dict[str, pa.Array]:
@@ -386,7 +307,7 @@ class Knn(Protocol):
             "ap_at_r": pa.array(self._ap_at_r(hits)),
             "r_precision": pa.array(self._r_precision(hits)),
             "num_relevant": pa.array(hits.num_relevant_Q),
-            "first_hit": _ranks(hits.first_Q, None),
+            "first_hit": ranks(hits.first_Q, None),
         }
 
     def facts(self, *, has_junk: bool) -> dict[str, str]:
@@ -397,7 +318,7 @@ class Knn(Protocol):
             "mAP@R": "the precision at each hit among the first R, summed, over R",
             "R@k": "share of the R found among the first k",
             "CMC@k": "queries with a hit among the first k",
-            "junk": _JUNK[self.junk_late] if has_junk else "none",
+            "junk": JUNK[self.junk_late] if has_junk else "none",
             "missing query": "scores 0",
             "query crop": "none",
         }
@@ -425,43 +346,3 @@ PROTOCOLS: Mapping[str, type[Protocol]] = {
 def protocol_for(truth: Truth) -> Protocol:
     """The protocol that *truth* was made for: Revisited where its photos are graded, else GLDv2's."""
     return Revisited() if truth.hard else Gldv2()
-
-
-def _chosen(
-    setup: str,
-    truth: Truth,
-    relevant: Sequence[Sequence[str]],
-    junk: Sequence[Sequence[str]],
-    *,
-    unanswerable: bool = False,
-) -> Judged:
-    """The queries that are not Ignored and have something relevant; *unanswerable*: those that have not, too."""
-    chosen = [
-        q for q, split in enumerate(truth.split) if split != "Ignored" and (relevant[q] or unanswerable)
-    ]
-    return Judged(
-        setup=setup, chosen=chosen, relevant=[relevant[q] for q in chosen], junk=[junk[q] for q in chosen]
-    )
-
-
-def _require_k(k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}")
-
-
-def _precisions(hits: Hits) -> list[Measure]:
-    return [Measure(name=f"P@{k}", value_Q=hits.num_within(k) / k) for k in CUTS]
-
-
-def _recalls(hits: Hits) -> list[Measure]:
-    return [Measure(name=f"R@{k}", value_Q=hits.num_within(k) / hits.num_relevant_Q) for k in CUTS]
-
-
-def _any_within(hits: Hits, k: int) -> np.ndarray:
-    return (hits.first_Q <= k).astype(np.float64)
-
-
-def _ranks(first_Q: np.ndarray, k: int | None) -> pa.Array:
-    """Ranks as whole numbers, null where there is none among the first *k*."""
-    absent_Q = ~np.isfinite(first_Q) if k is None else first_Q > k
-    return pa.array(np.where(absent_Q, 0, first_Q).astype(np.int64), mask=absent_Q)

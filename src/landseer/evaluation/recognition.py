@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from landseer.evaluation.intervals import gap_interval, mean_interval
 from landseer.evaluation.metrics import global_average_precision, sort_predictions
-from landseer.evaluation.protocols import QUERY_FIELDS, Gldv2
+from landseer.evaluation.protocol import QUERY_FIELDS
+from landseer.evaluation.protocols import Gldv2
 from landseer.evaluation.scoring import Evaluated, Queries, interval_text, refuse_strangers
 from landseer.types import Number, Recognition, Report, Truth
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from landseer.evaluation.hits import find_hits
 from landseer.evaluation.intervals import cluster_numbers, intervals
-from landseer.evaluation.protocols import QUERY_FIELDS, Gldv2, Judged, Measure, Protocol, protocol_for
+from landseer.evaluation.protocol import QUERY_FIELDS, Judged, Measure, Protocol
+from landseer.evaluation.protocols import Gldv2, protocol_for
 from landseer.types import Number, Ranking, Report, Truth
 
 

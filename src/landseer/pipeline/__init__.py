@@ -2,9 +2,9 @@
 
 from landseer.pipeline.demo import run_demo
 from landseer.pipeline.finished import MeasuredStage, RunResult, write_run_page
-from landseer.pipeline.index import Indexed, add_to_index, build_index
-from landseer.pipeline.index_rebuild import Rebuilt, abandon_rebuild, rebuild_index
-from landseer.pipeline.index_search import Answers, search_index
+from landseer.pipeline.indexing.build import Indexed, add_to_index, build_index
+from landseer.pipeline.indexing.rebuild import Rebuilt, abandon_rebuild, rebuild_index
+from landseer.pipeline.indexing.search import Answers, search_index
 from landseer.pipeline.model import describe, open_model
 from landseer.pipeline.recognise import Recognised, recognise_folder
 from landseer.pipeline.rerank import rerank_folder

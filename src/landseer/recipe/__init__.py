@@ -3,6 +3,7 @@
 from landseer.recipe.aspect_options import AspectOptions
 from landseer.recipe.load import fingerprint, load_recipe, options_from, recipe_from, shipped
 from landseer.recipe.loss_options import LossOptions
+from landseer.recipe.matching_options import LocalFeatureOptions, MatchingOptions
 from landseer.recipe.options import (
     DataOptions,
     DescriptorOptions,
@@ -38,7 +39,9 @@ __all__ = [
     "EvaluationOptions",
     "ExpansionOptions",
     "LandmarkCountryOptions",
+    "LocalFeatureOptions",
     "LossOptions",
+    "MatchingOptions",
     "MemberOptions",
     "ModelOptions",
     "NearestLabelOptions",

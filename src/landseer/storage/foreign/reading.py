@@ -42,7 +42,7 @@ _MOST_PACKED = 1100
 _WORTH_DOUBT = 1 << 26
 
 
-class _Declared(ValueError):
+class _DeclaredError(ValueError):
     """A complaint of ours, which needs no more words around it."""
 
 
@@ -67,7 +67,7 @@ def parsing(path: Path, what: str, *, also: tuple[type[BaseException], ...] = ()
     """Around a call into another project's parser: its complaint becomes a ``ValueError`` of one line."""
     try:
         yield
-    except _Declared:
+    except _DeclaredError:
         raise
     except (*_STUMBLES, *also) as error:
         raise ValueError(f"{path} cannot be read as {what}: {_one_line(error)}") from None
@@ -95,7 +95,7 @@ def refuse_bomb(path: Path, declared: int, name: str = "") -> None:
     held = path.stat().st_size
     if declared > _WORTH_DOUBT and declared > _MOST_PACKED * held:
         what = f"array {name!r}" if name else "an array"
-        raise _Declared(
+        raise _DeclaredError(
             f"{path} declares {what} of {declared:,} bytes but is a file of {held:,}; it is damaged"
         )
 

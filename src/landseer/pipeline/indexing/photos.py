@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from landseer.datasets import import_folder
-from landseer.pipeline.index_model import Progress
+from landseer.pipeline.indexing.model import Progress
 from landseer.search import LivingIndex
 from landseer.storage import load_collection, read_json
 from landseer.types import LANDMARK_SCHEMA, PHOTO_SCHEMA, Collection

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landseer.pipeline.index_model import IndexModel, Work, model_of
-from landseer.pipeline.index_photos import ROOT_COLUMN, collection_at
+from landseer.pipeline.indexing.model import IndexModel, Work, model_of
+from landseer.pipeline.indexing.photos import ROOT_COLUMN, collection_at
 from landseer.search import LivingIndex, open_index
 from landseer.types import Descriptors
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from landseer.pipeline.index_model import (
+from landseer.pipeline.indexing.model import (
     IndexModel,
     Progress,
     Work,
@@ -17,7 +17,7 @@ from landseer.pipeline.index_model import (
     model_named,
     model_of,
 )
-from landseer.pipeline.index_photos import Labels, Photos, read_photos, require_folder
+from landseer.pipeline.indexing.photos import Labels, Photos, read_photos, require_folder
 from landseer.search import LivingIndex, open_index
 
 

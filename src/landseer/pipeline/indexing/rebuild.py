@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landseer.pipeline.index_model import (
+from landseer.pipeline.indexing.model import (
     IndexModel,
     Progress,
     Work,
@@ -16,7 +16,7 @@ from landseer.pipeline.index_model import (
     lines_of,
     model_named,
 )
-from landseer.pipeline.index_photos import ROOT_COLUMN, collection_at
+from landseer.pipeline.indexing.photos import ROOT_COLUMN, collection_at
 from landseer.search import LivingIndex, open_index
 
 _NOWHERE = "the index does not say where it lies"
