@@ -47,11 +47,15 @@ docs: $(STAMP)  ## write the pages that are generated from --help and from the o
 	$(BIN)/python docs/make_commands.py
 	$(BIN)/python docs/make_recipes.py
 
-bench: $(STAMP)  ## decoding, search, index and head beside floors and peers; extraction.py and training.py take a collection
+bench: $(STAMP)  ## speed beside floors and peers; extraction.py, training.py and matching.py take a collection
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/search.py --approximate
 	$(BIN)/python benchmarks/index.py
 	$(BIN)/python benchmarks/head.py
+	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/reranking.py
+	$(BIN)/python benchmarks/submission.py
 
 results-check: $(STAMP)  ## replay the headline numbers where the real photos are at hand
 	$(BIN)/pytest -m photos -rs
