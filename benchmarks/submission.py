@@ -38,7 +38,7 @@ from landseer.search import build_approximate, prepare, search_exact  # noqa: E4
 from landseer.types import Descriptors, Ranking, Truth  # noqa: E402
 from votes import BANK, GALLERY, LANDMARKS, QUERIES, popularity  # noqa: E402
 
-NOISE = 3.0  # length of the noise beside a direction of length 1
+NOISE = 2.2  # length of the noise beside a direction of length 1
 _T = TypeVar("_T")
 
 
