@@ -1,5 +1,7 @@
 """Methods one after the other: what each gets, costs and moves, and what is told of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from landseer.recipe import ExpansionOptions, NearestLabelOptions, ReciprocalOpt
 from landseer.reranking import Bank, Context, num_moved, rerank
 from landseer.reranking.neighbours.expansion import expand
 from landseer.reranking.neighbours.reciprocal import rerank_reciprocal
+from landseer.reranking.voting.nearest_label import compare_nearest_labels
 from landseer.reranking.voting.two_stage import sort_and_insert
 from landseer.search import search_exact
 from landseer.types import PADDING, Descriptors, Ranking
@@ -69,12 +72,31 @@ def test_mixed_descriptors_are_passed_on_only_where_asked(world):
     assert not same(found, rerank_reciprocal(expanded, context, after))
 
 
-def test_reasons_are_kept_when_asked(world):
+def test_reasons_of_all_methods_are_kept_when_asked(world):
     ranking, context = world
     chain = (ExpansionOptions(query_neighbours=3), NearestLabelOptions())
     assert rerank(ranking, chain, context).ranking.reasons == ()
     told = rerank(ranking, chain, context, explain=True).ranking
-    assert len(told.reasons) == len(ranking) and any(told.reasons)
+    first = expand(ranking, context, chain[0], explain=True)
+    second = compare_nearest_labels(replace(first, reasons=()), context, chain[1], explain=True)
+    assert same(told, second) and len(told.reasons) == len(ranking)
+    several = 0
+    for row, reasons in enumerate(told.reasons):
+        for position in told.positions_QK[row].tolist():
+            parts = [
+                f"{options.method}: {step.reasons[row][position]}"
+                for options, step in zip(chain, (first, second), strict=True)
+                if position in step.reasons[row]
+            ]
+            assert reasons.get(position, "") == "; ".join(parts)
+            several += len(parts) > 1
+        assert set(reasons) <= set(told.positions_QK[row].tolist())
+    assert several, "some answer was moved by both"
+    alone = rerank(ranking, chain[:1], context, explain=True).ranking
+    assert alone.reasons == tuple(
+        {position: why for position, why in reasons.items() if position in row}
+        for reasons, row in zip(first.reasons, first.positions_QK.tolist(), strict=True)
+    )
 
 
 def test_moved_counts_other_ranks_and_new_answers():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,10 +69,11 @@ def rerank(
 ) -> Reranked:
     """Apply the methods of *chain* in order; each works on what the one before it left.
 
-    With *explain* the answers carry the reasons of the last method that gave any.  Raises ``ValueError``
-    where a method needs what *context* has not.
+    With *explain* the answers carry the reasons of all methods that moved them, in that order.  Raises
+    ``ValueError`` where a method needs what *context* has not.
     """
     steps = []
+    told: list[dict[int, list[str]]] = [{} for _ in range(len(ranking))]
     for options in chain:
         before = ranking
         start = time.perf_counter()
@@ -86,9 +87,26 @@ def rerank(
                 moved=num_moved(before, ranking),
             )
         )
+        if ranking.reasons:
+            for so_far, reasons in zip(told, ranking.reasons, strict=True):
+                for position, why in reasons.items():
+                    so_far.setdefault(position, []).append(
+                        f"{options.method}: {why}" if len(chain) > 1 else why
+                    )
+            ranking = replace(ranking, reasons=())
         if isinstance(options, ExpansionOptions) and options.pass_on:
             context = passed_on(context)
+    if explain:
+        ranking = replace(ranking, reasons=_of_answers(ranking, told))
     return Reranked(ranking=ranking, steps=tuple(steps))
+
+
+def _of_answers(ranking: Ranking, told: Sequence[Mapping[int, list[str]]]) -> tuple[Mapping[int, str], ...]:
+    """What was told of the photos that are still among the answers."""
+    return tuple(
+        {position: "; ".join(reasons[position]) for position in row.tolist() if position in reasons}
+        for row, reasons in zip(ranking.positions_QK, told, strict=True)
+    )
 
 
 def num_moved(before: Ranking, after: Ranking) -> int:
