@@ -64,7 +64,7 @@ def import_revisited(
         )
     _note_lost_answers(known, sheet, findings)
     findings.notes.append("queries with the same relevant photos are taken to show one landmark")
-    findings.notes.append("queries have a box in the column crop: crop them to it before they are described")
+    findings.notes.append("queries have a box in the column crop, to which landseer extract crops them")
     collection = Collection(
         photos=_photos(sheet),
         landmarks=landmark_table(sorted(set(landmark_Q)))[0],

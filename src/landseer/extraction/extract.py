@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from landseer.datasets.samplers import bin_of
-from landseer.extraction.plan import THREADS, Plan, plan_of, require_sizes
+from landseer.extraction.plan import THREADS, Plan, crops_of, plan_of, require_sizes
 from landseer.extraction.work import Block, WorkFolder, existing, opened
-from landseer.photos import UnreadablePhoto, load_sized, shape_of
+from landseer.photos import UnreadablePhoto, load_cropped, load_sized, shape_of
 from landseer.recipe import DescriptorOptions
 from landseer.storage import load_descriptors, writing_descriptors
 from landseer.types import Collection, Descriptors
@@ -95,6 +95,7 @@ class _Describer:
     ) -> None:
         self.embedder = embedder
         self.ids, self.paths, self.root = collection.ids, collection.paths, collection.root
+        self.crops = crops_of(collection)
         self.options = options
         self.dtype = np.dtype(options.dtype)
         # a CPU runs batches side by side; an accelerator has one queue, and one batch in it bounds its memory
@@ -126,7 +127,7 @@ class _Describer:
         group_of: list[list[int]] = [[] for _ in aspects.sizes]
         for position in photos:
             try:
-                width, height = shape_of(self.root, self.paths[position])
+                width, height = self._shape(position)
             except UnreadablePhoto as error:
                 unreadable[self.ids[position]] = error.reason
             else:
@@ -134,6 +135,19 @@ class _Describer:
         for (width, height), group in zip(aspects.sizes, group_of, strict=True):
             if group:
                 yield (width, height), group
+
+    def _shape(self, position: int) -> tuple[int, int]:
+        """(width, height) of what is seen of a photo."""
+        box = self.crops[position]
+        if box is None:
+            return shape_of(self.root, self.paths[position])
+        return max(1, box[2] - box[0]), max(1, box[3] - box[1])
+
+    def _pixels(self, position: int, size: tuple[int, int]) -> np.ndarray:
+        box = self.crops[position]
+        if box is None:
+            return load_sized(self.root, self.paths[position], size)
+        return load_cropped(self.root, self.paths[position], box, size)
 
     def _described(
         self, size: tuple[int, int], group: Sequence[int], unreadable: dict[str, str]
@@ -144,7 +158,7 @@ class _Describer:
         read: list[int] = []
         for place, position in enumerate(group):
             try:
-                pixels_GHW3[place] = load_sized(self.root, self.paths[position], size)
+                pixels_GHW3[place] = self._pixels(position, size)
                 read.append(place)
             except UnreadablePhoto as error:
                 unreadable[self.ids[position]] = error.reason

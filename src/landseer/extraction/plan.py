@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import torch
 
 from landseer.recipe import DescriptorOptions
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 THREADS = 1
 """Threads inside one forward pass on a CPU.  Batches run side by side instead: it is faster, and the rows
 do not depend on how many cores a machine has."""
+
+
+CROP = "crop"
+"""The column of a collection that says which part of a photo is meant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,7 @@ def plan_of(
             "scale_multiple": options.scale_multiple,
             # named only where it is asked for, so that descriptors made before it could be keep their identity
             **({"flip": True} if options.flip else {}),
+            **({"crop": "to the box of the column crop"} if any(crops_of(collection)) else {}),
             "batch": options.batch,
             "dtype": options.dtype,
             "preprocessing": f"squashed to {shape}, bicubic",
@@ -75,6 +81,37 @@ def plan_of(
             "decoders": f"pillow {version('pillow')}, pillow-heif {version('pillow-heif')}",
         },
     )
+
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels of a photo as it is stored."""
+
+
+def crops_of(collection: Collection) -> list[Box | None]:
+    """The box that each photo is cropped to before it is described, of the column ``crop``; None: it is seen whole.
+
+    Numbers are rounded to whole pixels.  A column of that name that holds no lists is about something else.  Raises
+    ``ValueError`` for a box that is none.
+    """
+    known = CROP in collection.photos.column_names
+    if not known or not pa.types.is_list(collection.photos.schema.field(CROP).type):
+        return [None] * len(collection)
+    return [
+        _box(photo, values)
+        for photo, values in zip(collection.ids, collection.photos[CROP].to_pylist(), strict=True)
+    ]
+
+
+def _box(photo: str, values: Any) -> Box | None:
+    if values is None:
+        return None
+    try:
+        left, top, right, bottom = (round(side) for side in values)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"photo {photo!r}: its {CROP} must be four numbers, left, top, right and bottom, not {values!r}"
+        ) from None
+    return left, top, right, bottom
 
 
 def require_sizes(embedder: Embedder, options: DescriptorOptions) -> None:

@@ -2,7 +2,14 @@
 
 from landseer.photos.decode import MAX_PIXELS, UnreadablePhoto, decode, size_of
 from landseer.photos.exif import PhotoFacts, read_facts
-from landseer.photos.resize import load_sized, load_square, resize_longest, resize_square, shape_of
+from landseer.photos.resize import (
+    load_cropped,
+    load_sized,
+    load_square,
+    resize_longest,
+    resize_square,
+    shape_of,
+)
 from landseer.photos.source import list_members, read_bytes
 from landseer.photos.thumbnail import thumbnail
 
@@ -12,6 +19,7 @@ __all__ = [
     "UnreadablePhoto",
     "decode",
     "list_members",
+    "load_cropped",
     "load_sized",
     "load_square",
     "read_bytes",

@@ -20,7 +20,7 @@ from landseer.photos.formats import (
     why_unreadable,
 )
 
-__all__ = ["MAX_PIXELS", "UnreadablePhoto", "decode", "decode_resized", "size_of"]
+__all__ = ["MAX_PIXELS", "UnreadablePhoto", "decode", "decode_cropped", "decode_resized", "size_of"]
 
 _TURN: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -75,6 +75,28 @@ def decode_resized(data: bytes, size: tuple[int, int]) -> Image.Image:
     except Exception as error:  # damaged bytes surface as any exception in these parsers
         raise why_unreadable(data, kind_of(data), error, picture.size) from error
     return _turned(resized, orientation)
+
+
+def decode_cropped(data: bytes, box: tuple[int, int, int, int], size: tuple[int, int]) -> Image.Image:
+    """What *box* (left, top, right, bottom) of the photo in *data* shows, at *size* (width, height), bicubic.
+
+    The box counts pixels as they are stored, and the photo is not turned by its EXIF orientation, as who drew the box
+    saw it (Revisited Oxford and Paris).  What of it lies outside the picture is left out.  Raises
+    ``UnreadablePhoto``, also where nothing is left.
+    """
+    picture = open_lazily(data)
+    left, top = max(0, box[0]), max(0, box[1])
+    right, bottom = min(picture.size[0], box[2]), min(picture.size[1], box[3])
+    if left >= right or top >= bottom:
+        raise UnreadablePhoto(
+            f"its crop {list(box)} lies outside its {picture.size[0]} x {picture.size[1]} pixels"
+        )
+    try:
+        picture.load()
+        part = _to_rgb(picture).crop((left, top, right, bottom))
+        return part.resize(size, Image.Resampling.BICUBIC)
+    except Exception as error:  # damaged bytes surface as any exception in these parsers
+        raise why_unreadable(data, kind_of(data), error, picture.size) from error
 
 
 def size_of(data: bytes) -> tuple[int, int]:

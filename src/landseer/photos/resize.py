@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from landseer.photos.decode import decode_resized, size_of
+from landseer.photos.decode import decode_cropped, decode_resized, size_of
 from landseer.photos.formats import UnreadablePhoto
 from landseer.photos.source import read_bytes
 
@@ -66,6 +66,14 @@ def load_sized(root: Path, path: str, size: tuple[int, int]) -> np.ndarray:
     Large JPEGs are decoded at a fraction, never below *size* on either side as seen.  Raises ``UnreadablePhoto``.
     """
     return np.array(decode_resized(read_bytes(root, path), size))
+
+
+def load_cropped(root: Path, path: str, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    """What *box* (left, top, right, bottom, in pixels as stored) of the photo shows, squashed to *size*.
+
+    uint8 ``[height, width, 3]`` of *size* (width, height), as ``decode_cropped`` has it.  Raises ``UnreadablePhoto``.
+    """
+    return np.array(decode_cropped(read_bytes(root, path), box, size))
 
 
 def shape_of(root: Path, path: str) -> tuple[int, int]:
