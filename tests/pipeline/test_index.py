@@ -1,7 +1,10 @@
 """A folder of photos becomes an index that grows and is searched."""
 
 import shutil
+from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import landseer.pipeline.indexing.model as room
@@ -264,3 +267,19 @@ def ensemble(*, unit):
         for seed, name in enumerate("ab")
     )
     return Ensemble(members=members, unit=unit)
+
+
+def test_a_collection_with_boxes_is_indexed_whole(tmp_path, photos, recipe):
+    """An index keeps no lists, and describes its photos again when it is rebuilt: without their boxes."""
+    imported, _ = import_folder(photos)
+    boxes = pa.array([[0.0, 0.0, 9.0, 9.0]] * len(imported), pa.list_(pa.float64()))
+    boxed = replace(imported, photos=imported.photos.append_column("crop", boxes))
+    save_collection(imported, tmp_path / "plain", made_by={"import": "folder"})
+    save_collection(boxed, tmp_path / "boxed", made_by={"import": "folder"})
+    rows = []
+    for name in ("plain", "boxed"):
+        build_index(tmp_path / name, tmp_path / f"{name}-index", model=recipe, workers=1)
+        with open_index(tmp_path / f"{name}-index") as index:
+            assert "crop" not in index.columns()
+            rows.append(index.descriptors(imported.ids).rows_ND)
+    assert np.array_equal(*rows)

@@ -74,10 +74,19 @@ class Photos:
         return replace(fitted, photos=_appended(fitted.photos, ROOT_COLUMN, roots))
 
 
+def _whole(collection: Collection) -> Collection:
+    """Without columns of lists, which an index cannot keep: ``crop`` is one, so photos are described whole."""
+    fields = collection.photos.schema
+    lists = [
+        field.name for field in fields if pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
+    ]
+    return replace(collection, photos=collection.photos.drop_columns(lists)) if lists else collection
+
+
 def read_photos(photos: Path, labels: Labels, progress: Progress | None) -> Photos:
     """Those of a plain folder, or of a collection folder.  Raises ``ValueError`` where there is none."""
     if _is_collection(photos):
-        collection = load_collection(photos)
+        collection = _whole(load_collection(photos))
         if not len(collection):
             raise ValueError(f"the collection {photos} has no photos")
         return Photos(source=photos, collection=collection, plain=False)
