@@ -375,7 +375,9 @@ def test_no_structure_is_told_once(tmp_path, caplog):
         index.add(descriptors(IDS[:30], ROWS[:30]), records(IDS[:30]), model="m")
         for _ in range(3):
             same(index.search(QUERIES, k=K, recall=0.9), index.search(QUERIES, k=K))
-    assert len(caplog.records) == 1 and "is not there; build it with build_structure" in caplog.text
+    assert (
+        len(caplog.records) == 1 and "is not there; landseer index rebuild --recall builds it" in caplog.text
+    )
 
 
 def test_it_says_once_when_building_it_again_would_help(path, caplog):

@@ -243,12 +243,9 @@ class StructureFolder:
             if structure is None:
                 return None
             why = self._refusal(structure, view, k=k, recall=recall)
-            if why or structure.codes is None:
-                self._tell(
-                    f"searching exactly: {why}"
-                    if why
-                    else f"exact search, as planned: {structure.plan.reason}"
-                )
+            if why:
+                self._tell(f"searching exactly: {why}")
+            if why or structure.codes is None:  # without codes exact search was the plan
                 return None
             numbers = tuple(view.parts)
             if self._cover is None or self._cover[0] != numbers:
@@ -279,7 +276,9 @@ class StructureFolder:
             facts = (self.path / "manifest.json").stat()
         except OSError:
             self._structure, self._cover, self._seen = None, None, ()
-            self._tell(f"searching exactly: {self.path} is not there; build it with build_structure")
+            self._tell(
+                f"searching exactly: {self.path} is not there; landseer index rebuild --recall builds it"
+            )
             return None
         seen = (facts.st_ino, facts.st_mtime_ns, facts.st_size)
         if seen != self._seen:
