@@ -46,20 +46,9 @@ from landseer.reranking.neighbours.reciprocal import rerank_reciprocal  # noqa: 
 from landseer.reranking.neighbours.traversal import traverse  # noqa: E402
 from landseer.search import search_exact  # noqa: E402
 from landseer.types import Descriptors, Ranking  # noqa: E402
+from search import unit_rows  # noqa: E402
 
-BLOCK = 16384
 WIDTH = 100
-
-
-def unit_rows(num: int, dim: int, rng: np.random.Generator) -> np.ndarray:
-    """Clustered like descriptors of landmarks: about 50 rows around each of num / 50 directions."""
-    centres = rng.standard_normal((max(1, num // 50), dim), dtype=np.float32)
-    rows = centres[rng.integers(len(centres), size=num)]
-    for start in range(0, num, BLOCK):
-        part = rows[start : start + BLOCK]
-        part += rng.standard_normal(part.shape, dtype=np.float32)
-        part /= np.linalg.norm(part, axis=1, keepdims=True)
-    return rows
 
 
 def world(items: int, dim: int) -> tuple[Ranking, Context]:

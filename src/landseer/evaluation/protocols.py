@@ -34,12 +34,10 @@ from landseer.types import Truth
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gldv2(Protocol):
-    """mAP@100 of the Google Landmark challenges."""
+class AtK(Protocol):
+    """mAP of the first k answers."""
 
-    name = "gldv2 retrieval"
-    beside = ("P@1", "P@10")
-    k: int = 100
+    k: int
     full_divisor: bool = False
     """Divide an AP by m, not by min(m, k): a common mistake."""
 
@@ -53,6 +51,18 @@ class Gldv2(Protocol):
     @property
     def depth(self) -> int | None:
         return self.k
+
+    def mistakes(self) -> dict[str, Protocol]:
+        return {"full divisor": replace(self, full_divisor=True), **super().mistakes()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gldv2(AtK):
+    """mAP@100 of the Google Landmark challenges."""
+
+    name = "gldv2 retrieval"
+    beside = ("P@1", "P@10")
+    k: int = 100
 
     def groups(self, setup: str, split_Q: np.ndarray) -> dict[str, np.ndarray]:
         both_Q = np.ones(len(split_Q), np.bool_)
@@ -95,9 +105,6 @@ class Gldv2(Protocol):
             "query crop": "none",
         }
 
-    def mistakes(self) -> dict[str, Protocol]:
-        return {"full divisor": replace(self, full_divisor=True), **super().mistakes()}
-
     def _first(self, hits: Hits) -> np.ndarray:
         """The position of the first hit; k + 1 stands for none."""
         first_Q: np.ndarray = np.minimum(hits.first_Q, self.k + 1.0)
@@ -105,25 +112,12 @@ class Gldv2(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ilias(Protocol):
+class Ilias(AtK):
     """mAP@1k of ILIAS: the instances of a query's object among any number of distractors."""
 
     name = "ilias"
     k: int = 1000
-    full_divisor: bool = False
-    """Divide an AP by m, not by min(m, k): a common mistake."""
     beside = ("P@1",)
-
-    def __post_init__(self) -> None:
-        require_k(self.k)
-
-    @property
-    def metric(self) -> str:
-        return f"mAP@{self.k}"
-
-    @property
-    def depth(self) -> int | None:
-        return self.k
 
     def measures(self, hits: Hits) -> list[Measure]:
         return [
@@ -153,9 +147,6 @@ class Ilias(Protocol):
             "missing query": "scores 0",
             "query crop": "none",
         }
-
-    def mistakes(self) -> dict[str, Protocol]:
-        return {"full divisor": replace(self, full_divisor=True), **super().mistakes()}
 
     def _oracle(self, hits: Hits) -> np.ndarray:
         """The AP of the best order of the same k answers."""

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +22,7 @@ from landseer.datasets.samplers import bin_of
 from landseer.extraction.plan import THREADS, Plan, crops_of, plan_of, require_sizes
 from landseer.extraction.work import Block, WorkFolder, existing, opened
 from landseer.photos import UnreadablePhoto, load_cropped, load_sized, shape_of
+from landseer.photos.threads import map_in_order
 from landseer.recipe import DescriptorOptions
 from landseer.storage import load_descriptors, writing_descriptors
 from landseer.types import Collection, Descriptors
@@ -244,19 +243,9 @@ def _assemble(finished: _Finished, task: _Describer, work: WorkFolder, *, out: P
 
 
 def _in_order(task: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Generator[Result]:
-    """``map`` over threads: results in the order of *items*, at most ``2 * workers`` under way or waiting."""
-    items = iter(items)
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(THREADS,))
-    try:
-        under_way: deque[Future[Result]] = deque(
-            pool.submit(task, item) for item in islice(items, 2 * workers)
-        )
-        while under_way:
-            result = under_way.popleft().result()
-            under_way.extend(pool.submit(task, item) for item in islice(items, 1))
-            yield result
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    """``map`` over threads of as many of torch's threads as a row depends on, at most ``2 * workers`` items ahead."""
+    setup = partial(torch.set_num_threads, THREADS)
+    return map_in_order(task, items, threads=workers, ahead=2 * workers, setup=setup)
 
 
 @contextmanager

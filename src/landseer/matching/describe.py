@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +16,7 @@ from landseer.matching.features import Extractor, LocalFeatures, bytes_a_point
 from landseer.matching.shelf import Photo, Shelf
 from landseer.photos import UnreadablePhoto, load_sized, shape_of
 from landseer.photos.resize import fitted
+from landseer.photos.threads import map_in_order
 
 Progress = Callable[[int, int], None]
 _Item = TypeVar("_Item")
@@ -124,18 +122,7 @@ def in_order(
     threads = cores() if workers is None else workers
     if threads < 1:
         raise ValueError(f"workers: must be at least 1, not {threads}")
-    items = iter(items)
-    pool = ThreadPoolExecutor(threads)
-    try:
-        under_way: deque[Future[_Result]] = deque(
-            pool.submit(task, item) for item in islice(items, 4 * threads)
-        )
-        while under_way:
-            result = under_way.popleft().result()
-            under_way.extend(pool.submit(task, item) for item in islice(items, 1))
-            yield result
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    yield from map_in_order(task, items, threads=threads, ahead=4 * threads)
 
 
 class _OneThread:

@@ -130,7 +130,7 @@ def _describe_and_score(name: str, folder: Path, setting: Setting) -> None:
             _save(searched, folder / "searched", parents)
         if not (folder / "reranked").exists():
             setting.watch(f"re-ranking, {name}", 0, 1, {})
-            _rerank(folder, setting, parents)
+            _rerank(folder, descriptors, setting, parents)
     if not (folder / "retrieval").exists():
         retrieval = evaluate_retrieval(load_ranking(_final(folder)), landmark_of=landmark_of, **common)
         _save(retrieval, folder / "retrieval", parents)
@@ -147,14 +147,17 @@ def _recognise(descriptors: Mapping[str, Descriptors], setting: Setting) -> Reco
     return recognise(voters, bank, options, non_landmarks=others)
 
 
-def _rerank(folder: Path, setting: Setting, parents: Mapping[str, str]) -> None:
+def _rerank(
+    folder: Path, descriptors: Mapping[str, Descriptors], setting: Setting, parents: Mapping[str, str]
+) -> None:
     """Apply the recipe's chain; where an ensemble was searched, its members are given, too."""
     members = setting.recipe.parts if setting.recipe.members and folder == setting.out / "trained" else ()
     models = [_triple(folder_alone(part, setting)) for part in members]
+    joint = (descriptors["query"], descriptors["index"], descriptors["bank"])
     rerank_into(
         load_ranking(folder / "ranking"),
         setting.recipe.reranking,
-        context_of(_triple(folder), setting.collection, models=models),
+        context_of(joint, setting.collection, models=models),
         folder / "reranked",
         made_by=setting.facts,
         parents=parents,

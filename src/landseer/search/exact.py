@@ -75,7 +75,7 @@ def search_exact(
     """
     prepared = gallery if isinstance(gallery, Prepared) else None
     rows = gallery.gallery if isinstance(gallery, Prepared) else gallery
-    _check(queries, rows, k=k, block=1 if block is None else block)
+    require_fit(queries, rows, k=k, block=1 if block is None else block)
     if prepared is None and device == "cpu" and _worth_preparing(len(queries), rows):
         prepared = prepare(rows)
     norm_N = norm_bounds(rows.rows_ND, rows.ids) if prepared is None else prepared.norm_N
@@ -134,7 +134,8 @@ def _search_all(
     return positions_QK, scores_QK
 
 
-def _check(queries: Descriptors, gallery: Descriptors, *, k: int, block: int) -> None:
+def require_fit(queries: Descriptors, gallery: Descriptors, *, k: int, block: int = 1) -> None:
+    """Raise ``ValueError`` where the two cannot be searched together, or *k* or *block* is below 1."""
     if k < 1 or block < 1:
         raise ValueError(f"k and block must be at least 1, not {k} and {block}")
     if queries.dim != gallery.dim:

@@ -19,7 +19,7 @@ from landseer.search.approximate.fitting import Answers, fit
 from landseer.search.approximate.plan import Plan, choose
 from landseer.search.approximate.tuning import Measured
 from landseer.search.certified import Prepared, prepare
-from landseer.search.exact import _check, search_exact
+from landseer.search.exact import require_fit, search_exact
 from landseer.search.scores import norm_bounds
 from landseer.storage import Manifest, open_artifact, writing
 from landseer.storage.artifact import fingerprint_of
@@ -52,7 +52,7 @@ def build_approximate(
     rows = gallery.gallery if isinstance(gallery, Prepared) else gallery
     plan = choose(len(rows), rows.dim, k=k, recall=recall, memory_bytes=memory_bytes)
     if queries is not None:
-        _check(queries, rows, k=k, block=1)
+        require_fit(queries, rows, k=k)
     codes, plan, measured = fit(_Gallery(gallery), plan, queries=queries, seed=seed)
     return Approximate(_Gallery(_ready(gallery, plan)), codes, plan, measured)
 
@@ -74,7 +74,7 @@ class Approximate:
         rows, k = self._source.rows, self.plan.k if k is None else k
         if self._codes is None or k > self.plan.k:
             return search_exact(queries, self._source.gallery, k=k)
-        _check(queries, rows, k=k, block=1)
+        require_fit(queries, rows, k=k)
         positions_QK, scores_QK = self._source.approximate(self._codes, self.plan, queries, k=k)
         return Ranking(
             query_ids=queries.ids,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
@@ -125,10 +125,7 @@ class LivingIndex(IndexWriter):
             if not records:
                 return 0
             segment = self._write(
-                (
-                    descriptors.rows_ND[start : start + ROWS_AT_ONCE]
-                    for start in range(0, len(records), ROWS_AT_ONCE)
-                ),
+                _pieces(descriptors.rows_ND, np.arange(len(records))),
                 np.arange(state.next_row, state.next_row + len(records)),
                 descriptors.ids,
                 facts=state.model,
@@ -243,10 +240,7 @@ class LivingIndex(IndexWriter):
                 return 0
             order = np.argsort(row_M)
             segment = self._write(
-                (
-                    descriptors.rows_ND[order[start : start + ROWS_AT_ONCE]]
-                    for start in range(0, len(order), ROWS_AT_ONCE)
-                ),
+                _pieces(descriptors.rows_ND, order),
                 row_M[order],
                 [descriptors.ids[place] for place in order],
                 facts=facts,
@@ -297,6 +291,12 @@ class LivingIndex(IndexWriter):
 def _facts(settings: Mapping[str, Any] | None, **others: Any) -> ModelFacts:
     """With the settings as a reader will find them: JSON knows no tuples."""
     return ModelFacts(settings=json.loads(json.dumps(dict(settings or {}))), **others)
+
+
+def _pieces(rows_ND: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows in that order, a few at a time."""
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        yield rows_ND[order[start : start + ROWS_AT_ONCE]]
 
 
 def _check_finite(rows: Descriptors, dtype: str) -> None:

@@ -22,7 +22,7 @@ from landseer.search.living.checks import Problem, open_manifest, problems_of
 from landseer.search.living.filters import Filter
 from landseer.search.living.segments import FOLDER, Segment
 from landseer.search.living.state import FIXED, ModelFacts
-from landseer.search.living.structure import StructureFolder, build, ranking_of
+from landseer.search.living.structure import StructureFolder, build
 from landseer.search.living.view import View
 from landseer.storage.artifact import fingerprint_of
 from landseer.types import Descriptors, Ranking
@@ -153,7 +153,7 @@ class IndexReader:
         if cover is None:
             return None
         found = cover.search(view, queries, k=k, chosen_R=chosen_R, prepared=self._prepared)
-        return None if found is None else ranking_of(view, queries, found)
+        return None if found is None else view.ranking_of(queries, found)
 
     def build_structure(
         self,

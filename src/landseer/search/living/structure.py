@@ -36,7 +36,7 @@ from landseer.search.living.segments import SegmentFacts
 from landseer.search.living.view import NO_ROW, Part, View, merged, no_answers, search_part
 from landseer.search.scores import norm_bounds
 from landseer.storage import open_artifact, writing
-from landseer.types import PADDING, Descriptors, Ranking
+from landseer.types import PADDING, Descriptors
 
 _log = logging.getLogger(__name__)
 
@@ -369,15 +369,3 @@ def _crcs(part: Part, place_M: np.ndarray) -> np.ndarray:
         rows = part.segment.take(place_M[start : start + _ROWS_AT_ONCE])
         found[start : start + len(rows)] = [zlib.crc32(row) for row in rows]
     return found
-
-
-def ranking_of(view: View, queries: Descriptors, answers: Answers) -> Ranking:
-    """Answers of a structure as a search of the whole index gives them."""
-    row_QK, score_QK = answers
-    return Ranking(
-        query_ids=queries.ids,
-        gallery_ids=view.ids,
-        positions_QK=np.where(row_QK == NO_ROW, PADDING, row_QK),
-        scores_QK=score_QK,
-        score_kind="cosine" if queries.normalised and view.state.model.normalised else "dot",
-    )

@@ -145,7 +145,11 @@ class View:
                 part, allowed_N, queries, k=k, device=device, prepared=prepared and device == "cpu"
             )
             best = merged(best, found, k=k)
-        row_QK, score_QK = best
+        return self.ranking_of(queries, best)
+
+    def ranking_of(self, queries: Descriptors, answers: _Answers) -> Ranking:
+        """Row numbers and scores as a Ranking of the whole index."""
+        row_QK, score_QK = answers
         return Ranking(
             query_ids=queries.ids,
             gallery_ids=self.ids,
