@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from landseer.search.sampled import sums_by_row, worth_it
 from landseer.types import PADDING
 
 UNIT_32 = 2.0**-24
@@ -115,6 +116,16 @@ def exact_scores(
 
     The norms are upper bounds, as ``norm_bounds`` gives them.
     """
+    sums = sums_by_row if worth_it(len(rows_ND), row_M) else _sums_by_query
+    sum_M = sums(queries_QD, rows_ND, query_M=query_M, row_M=row_M)
+    bound_M = sum_bound(queries_QD.shape[1]) * query_norm_Q[query_M] * norm_N[row_M]
+    return round_sums(sum_M, bound_M, queries_QD=queries_QD, query_M=query_M, rows_ND=rows_ND, row_M=row_M)
+
+
+def _sums_by_query(
+    queries_QD: np.ndarray, rows_ND: np.ndarray, *, query_M: np.ndarray, row_M: np.ndarray
+) -> np.ndarray:
+    """The dot product of each pair, float64 ``[M]``."""
     ends_Q = np.cumsum(np.bincount(query_M, minlength=len(queries_QD)))
     sum_M = np.empty(len(query_M), np.float64)
     # rows go through two small tables: fresh ones for every query would cost more than the sums
@@ -128,8 +139,7 @@ def exact_scores(
             np.take(rows_ND, row_M[pairs], axis=0, out=taken[:num], mode="clip")
             np.copyto(wide[:num], taken[:num])
             np.vecdot(wide[:num], query_D, out=sum_M[pairs])
-    bound_M = sum_bound(queries_QD.shape[1]) * query_norm_Q[query_M] * norm_N[row_M]
-    return round_sums(sum_M, bound_M, queries_QD=queries_QD, query_M=query_M, rows_ND=rows_ND, row_M=row_M)
+    return sum_M
 
 
 def best(
