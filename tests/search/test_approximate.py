@@ -271,13 +271,13 @@ def test_the_rule(num, dim, how, kind, reason):
 
 
 def test_memory_decides_how_much_is_kept():
-    """Half a byte for 2 components, or for 4, and 24 bytes a row for numbers and lengths."""
-    rich, poor = (
-        choose(10**5, 512, k=10, recall=0.9),
-        choose(10**5, 512, k=10, recall=0.9, memory_bytes=10**7),
+    """A byte a component and half a byte for 2; the half alone, or for 4; and 24 or 32 bytes a row for what else is."""
+    rich, middling, poor = (
+        choose(10**5, 512, k=10, recall=0.9, memory_bytes=most) for most in (None, 2 * 10**7, 10**7)
     )
-    assert (rich.components, rich.memory_bytes) == (2, 10**5 * (128 + 24))
-    assert (poor.components, poor.memory_bytes) == (4, 10**5 * (64 + 24))
+    assert (rich.components, rich.prepared, rich.memory_bytes) == (2, True, 10**5 * (512 + 128 + 32))
+    assert (middling.components, middling.prepared, middling.memory_bytes) == (2, False, 10**5 * (128 + 24))
+    assert (poor.components, poor.prepared, poor.memory_bytes) == (4, False, 10**5 * (64 + 24))
     assert choose(100, 512, k=10, recall=0.9).memory_bytes == 100 * (512 + 16)
     assert not choose(100, 512, k=10, recall=0.9, memory_bytes=10**4).prepared
 
@@ -316,6 +316,45 @@ def test_a_prepared_gallery_gives_the_same(world):
     plain, ready = (build_approximate(each, k=K, recall=0.9) for each in (gallery, prepare(gallery)))
     assert plain.plan == ready.plan
     assert np.array_equal(plain.search(queries).positions_QK, ready.search(queries).positions_QK)
+
+
+def test_many_queries_are_scanned_and_few_looked_up(world, monkeypatch):
+    gallery, queries = world
+    many = descriptors(np.concatenate([queries.rows_ND, -queries.rows_ND]), "q")
+    made = build_approximate(gallery, k=K, recall=0.9)
+    assert made.plan.prepared and "for many queries together" in str(made.plan)
+    how = []
+    for name in ("scanned", "approximate"):
+        answer = getattr(made._source, name)
+        monkeypatch.setattr(made._source, name, lambda *a, n=name, f=answer, **k: how.append(n) or f(*a, **k))
+    found, truth = made.search(many), search_exact(many, gallery, k=K)
+    made.search(queries)
+    assert how == ["scanned", "approximate"]
+    assert 0.95 < slow_recall(found, truth)
+    for query, positions, scores in zip(many.rows_ND, found.positions_QK, found.scores_QK, strict=True):
+        true = [(-score(query, gallery.rows_ND[n]), n) for n in positions]
+        assert true == sorted(true) and [-value for value, _ in true] == list(scores)
+
+
+def test_the_lower_of_two_recalls_is_told(world, monkeypatch):
+    """The scan misses the best answer of every query; told is that, and where it is too little, the scan is out."""
+    gallery, _ = world
+
+    def missing(self, queries, *, k):
+        found = search_exact(queries, self.rows, k=k + 1)
+        return found.positions_QK[:, [0, *range(2, k + 1)]], found.scores_QK[:, [0, *range(2, k + 1)]]
+
+    monkeypatch.setattr("landseer.search.approximate.build._Gallery.scanned", missing)
+    assert build_approximate(gallery, k=K, recall=0.85).measured.value == pytest.approx(0.9)
+    strict = build_approximate(gallery, k=K, recall=0.92)
+    assert strict.plan.kind == "codes" and not strict.plan.prepared
+    assert strict.measured.value >= 0.92
+
+
+def test_without_the_memory_no_bytes_are_kept(world):
+    made = build_approximate(world[0], k=K, recall=0.9, memory_bytes=NUM * 60)
+    assert made.plan.kind == "codes" and not made.plan.prepared
+    assert made.plan.memory_bytes <= NUM * 60
 
 
 def test_rank_tells_the_recall_and_keeps_it(world, tmp_path, monkeypatch):

@@ -36,6 +36,37 @@ def same(a, b):
     return np.array_equal(a.positions_QK, b.positions_QK) and np.array_equal(a.scores_QK, b.scores_QK)
 
 
+@pytest.mark.parametrize("num_queries", [1, 40])
+def test_unproven_are_the_rows_whose_codes_score_best(num_queries):
+    gallery, queries = clustered(700, 48, 1), clustered(num_queries, 48, 2)
+    ready, k = prepare(descriptors(gallery)), 9
+    positions, scores = exact.search_unproven(descriptors(queries, "q"), ready, k=k)
+    codes, _, _ = quantise(queries, norm_bounds(queries, [""] * num_queries))
+    by_codes = (codes.astype(int) @ ready.codes_ND.astype(int).T).astype(np.float32) * ready.scale_N
+    missed = 0
+    for query, mine, score, near in zip(queries, positions, scores, by_codes, strict=True):
+        assert set(mine.tolist()) == set(np.argsort(-near)[:k].tolist())
+        right = [np.float32(math.fsum(query.astype(float) * gallery[n].astype(float))) for n in mine]
+        assert right == list(score) and right == sorted(right, reverse=True)
+        missed += len(set(mine.tolist()) ^ set(np.argsort(-(gallery @ query))[:k].tolist()))
+    assert 0 <= missed <= num_queries
+
+
+def test_unproven_without_codes_is_exact():
+    """A single component has no codes, and a query out of float32's range is not scanned."""
+    one = descriptors(np.linspace(1, 2, 50, dtype=np.float32)[:, None], normalised=False)
+    positions, scores = exact.search_unproven(one, prepare(one), k=3)
+    assert same(
+        search_exact(one, one, k=3),
+        dataclasses.replace(search_exact(one, one, k=3), positions_QK=positions, scores_QK=scores),
+    )
+    gallery = descriptors(clustered(100, 16, 3))
+    far = descriptors((clustered(5, 16, 4) * 2.0**70).astype(np.float32), "q", normalised=False)
+    truth = search_exact(far, gallery, k=4)
+    positions, scores = exact.search_unproven(far, prepare(gallery), k=4)
+    assert np.array_equal(positions, truth.positions_QK) and np.array_equal(scores, truth.scores_QK)
+
+
 @st.composite
 def rows_to_cut(draw):
     """Rows that codes catch badly or well: steep, spiked, on and beside rounding boundaries, huge and tiny."""
@@ -95,7 +126,7 @@ def test_scores_lie_within_their_bounds(rows, seed, kind):
     query = query.astype(rows.dtype)[None]
     if not np.isfinite(query).all():
         return
-    chunk = certified._Chunk(query, norm_bounds(query, [""]), ready)
+    chunk = certified._Chunk(query, norm_bounds(query, [""]), ready, proven=True)
     if np.isnan(chunk.error_Q[0]):
         return
     held = certified._Held(chunk, ready, 1)
@@ -222,7 +253,7 @@ def test_a_bound_that_is_too_small_gives_wrong_answers():
     rows = clustered(4000, 64, 9)
     queries, gallery = descriptors(rows[:50], "q"), descriptors(rows)
     ready, true = prepare(gallery), search_exact(descriptors(rows[:50], "q"), gallery, k=20)
-    chunk = certified._Chunk(queries.rows_ND, norm_bounds(queries.rows_ND, queries.ids), ready)
+    chunk = certified._Chunk(queries.rows_ND, norm_bounds(queries.rows_ND, queries.ids), ready, proven=True)
     chunk.length_Q[:], chunk.error_Q[:] = 0, 0
     positions, _, broken = certified._answer(chunk, certified._scan(chunk, ready, 20), ready, 20)
     assert (positions != true.positions_QK).any()

@@ -163,11 +163,12 @@ def _products(left_QD: np.ndarray, right_ND: np.ndarray, device: str) -> np.ndar
 
 
 def search_prepared(
-    queries_QD: np.ndarray, query_norm_Q: np.ndarray, prepared: Prepared, *, k: int
+    queries_QD: np.ndarray, query_norm_Q: np.ndarray, prepared: Prepared, *, k: int, proven: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions and scores ``[Q, k]``, and which queries ``[Q]`` could not be certified.
 
-    Rows of the latter mean nothing.  *k* is at most the number of rows, and there are codes.
+    Rows of the latter mean nothing.  *k* is at most the number of rows, and there are codes.  Not *proven*: the k
+    rows whose codes score best, by their exact scores; some rows of the true answer may lack.
     """
     num = len(queries_QD)
     most = max(1, min(_QUERIES_AT_ONCE, 2**22 // _places(k, len(prepared))))
@@ -176,7 +177,7 @@ def search_prepared(
 
     def answer(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         part = slice(start, start + step)
-        chunk = _Chunk(queries_QD[part], query_norm_Q[part], prepared)
+        chunk = _Chunk(queries_QD[part], query_norm_Q[part], prepared, proven=proven)
         scan = _scan_alone if num <= _ALONE else _scan
         if prepared.on_device is not None:
             scan = _scan_on_device
@@ -198,8 +199,8 @@ def _places(k: int, num_rows: int) -> int:
 class _Chunk:
     """Some queries, cut into codes and rests, and how far a row's score may lie from s (c'.c)."""
 
-    def __init__(self, rows_QD: np.ndarray, norm_Q: np.ndarray, prepared: Prepared) -> None:
-        self.rows_QD, self.norm_Q = rows_QD, norm_Q
+    def __init__(self, rows_QD: np.ndarray, norm_Q: np.ndarray, prepared: Prepared, *, proven: bool) -> None:
+        self.rows_QD, self.norm_Q, self.proven = rows_QD, norm_Q, proven
         codes_QD, scale_Q, rest_Q = quantise(rows_QD, norm_Q)
         self.codes_QD, self.scale_Q = codes_QD, scale_Q.astype(np.float64)
         square_Q = np.einsum("qd,qd->q", codes_QD, codes_QD, dtype=np.int64)
@@ -212,6 +213,8 @@ class _Chunk:
         fits_Q = (norm_Q < _LARGEST_NORM) & (error_Q < _LARGEST_ERROR)
         self.error_Q = _up(np.where(fits_Q, error_Q * (1 + _SLACK), np.nan))
         """What a score may be off for all other reasons, in units of the scale; NaN: the query is given up."""
+        if not proven:  # scores by codes are taken at their word
+            self.length_Q, self.error_Q = np.zeros_like(self.length_Q), self.error_Q * np.float32(0)
 
     def __len__(self) -> int:
         return len(self.rows_QD)
@@ -418,7 +421,7 @@ def _answer(
     scored = np.flatnonzero(scored_M | likely_M)
     query_M, row_M, score_M = query_M[scored], row_M[scored], score_M[scored]
     in_units_M = score_M / chunk.scale_Q[query_M]
-    broken_M = ~((lower_M[scored] <= in_units_M) & (in_units_M <= upper_M[scored]))
+    broken_M = ~((lower_M[scored] <= in_units_M) & (in_units_M <= upper_M[scored])) & chunk.proven
     open_Q = held.open_Q
     open_Q[query_M[broken_M]] = True  # the machine does not do what the proof assumes
     positions_QK, scores_QK = best(query_M, row_M, score_M, num_queries=len(chunk), k=k)

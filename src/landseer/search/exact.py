@@ -98,6 +98,28 @@ def search_exact(
     )
 
 
+def search_unproven(queries: Descriptors, gallery: Prepared, *, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and exact scores ``[Q, min(k, N)]`` of the rows whose codes of a byte a component score best.
+
+    Nearly the exact answer for less: nothing is proven, so fewer rows are scored.  Where there are no codes, and for
+    queries that leave float32's range, the answer is exact.  Raises ``ValueError`` as ``search_exact`` does.
+    """
+    rows = gallery.gallery
+    require_fit(queries, rows, k=k)
+    query_norm_Q = norm_bounds(queries.rows_ND, queries.ids)
+    return _search_all(
+        queries.rows_ND,
+        query_norm_Q,
+        rows.rows_ND,
+        gallery.norm_N,
+        gallery,
+        k=min(k, len(rows)),
+        block=None,
+        device="cpu",
+        proven=False,
+    )
+
+
 def _worth_preparing(num_queries: int, gallery: Descriptors) -> bool:
     """Preparing takes the time of some hundred queries, a byte a component, and torch."""
     size = len(gallery) * gallery.dim
@@ -115,6 +137,7 @@ def _search_all(
     k: int,
     block: int | None,
     device: str,
+    proven: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions and scores ``[Q, k]``: certified from codes where there are any, else and for the rest in float32."""
     positions_QK = np.empty((len(queries_QD), k), np.int64)
@@ -122,7 +145,9 @@ def _search_all(
     left = np.arange(len(queries_QD))
     ready = prepared is not None and (device == "cpu" or prepared.on_device is not None)
     if ready and prepared is not None and prepared.codes_ND is not None:
-        positions_QK, scores_QK, open_Q = search_prepared(queries_QD, query_norm_Q, prepared, k=k)
+        positions_QK, scores_QK, open_Q = search_prepared(
+            queries_QD, query_norm_Q, prepared, k=k, proven=proven
+        )
         left = np.flatnonzero(open_Q)
     step = max(1, min(_QUERIES_AT_ONCE, _PLACES_AT_ONCE // _places(k, len(gallery_ND))))
     block = _block(len(left), queries_QD.shape[1]) if block is None else block

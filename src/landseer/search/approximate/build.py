@@ -19,7 +19,7 @@ from landseer.search.approximate.fitting import Answers, fit
 from landseer.search.approximate.plan import Plan, choose
 from landseer.search.approximate.tuning import Measured
 from landseer.search.certified import Prepared, prepare
-from landseer.search.exact import require_fit, search_exact
+from landseer.search.exact import require_fit, search_exact, search_unproven
 from landseer.search.scores import norm_bounds
 from landseer.storage import Manifest, open_artifact, writing
 from landseer.storage.artifact import fingerprint_of
@@ -28,6 +28,8 @@ from landseer.types import PADDING, Descriptors, Ranking
 KIND = "structure"
 FILE = "codes.faiss"
 _ROWS_AT_ONCE = 2**14
+_MANY = 64
+"""From so many queries on a scan of a byte a component takes less than codes do."""
 
 
 def build_approximate(
@@ -53,8 +55,9 @@ def build_approximate(
     plan = choose(len(rows), rows.dim, k=k, recall=recall, memory_bytes=memory_bytes)
     if queries is not None:
         require_fit(queries, rows, k=k)
-    codes, plan, measured = fit(_Gallery(gallery), plan, queries=queries, seed=seed)
-    return Approximate(_Gallery(_ready(gallery, plan)), codes, plan, measured)
+    source = _Gallery(gallery)
+    codes, plan, measured = fit(source, plan, queries=queries, seed=seed)
+    return Approximate(_Gallery(_ready(source.gallery, plan)), codes, plan, measured)
 
 
 class Approximate:
@@ -75,7 +78,10 @@ class Approximate:
         if self._codes is None or k > self.plan.k:
             return search_exact(queries, self._source.gallery, k=k)
         require_fit(queries, rows, k=k)
-        positions_QK, scores_QK = self._source.approximate(self._codes, self.plan, queries, k=k)
+        found = self._source.scanned(queries, k=k) if self.plan.prepared and len(queries) >= _MANY else None
+        if found is None:
+            found = self._source.approximate(self._codes, self.plan, queries, k=k)
+        positions_QK, scores_QK = found
         return Ranking(
             query_ids=queries.ids,
             gallery_ids=rows.ids,
@@ -185,6 +191,11 @@ class _Gallery:
 
         in_parts(answer, len(queries))
         return positions_QK, scores_QK
+
+    def scanned(self, queries: Descriptors, *, k: int) -> Answers | None:
+        if not isinstance(self.gallery, Prepared):
+            self.gallery = prepare(self.rows)
+        return search_unproven(queries, self.gallery, k=k)
 
 
 def _content_of(rows: Descriptors) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from landseer.search import workers
 from landseer.search.approximate.codes import TRAINING_ROWS, Codes
-from landseer.search.approximate.plan import Plan, exactly
+from landseer.search.approximate.plan import Plan, exactly, scanned
 from landseer.search.approximate.tuning import Measured, lists_to_probe, measured, tuned
 from landseer.types import Descriptors
 
@@ -49,6 +49,9 @@ class Source(Protocol):
     def approximate(self, codes: Codes, plan: Plan, queries: Descriptors, *, k: int) -> Answers:
         """What a search with *codes* answers."""
 
+    def scanned(self, queries: Descriptors, *, k: int) -> Answers | None:
+        """What a scan of a byte a component answers; None where the source keeps none."""
+
 
 def fit(
     source: Source, plan: Plan, *, queries: Descriptors | None, seed: int
@@ -57,6 +60,7 @@ def fit(
 
     The samples are rows of the source, each without itself among its answers, or halves of *queries*.  Where
     the recall is not reached the plan that comes back is exact search and says why, and there are no codes.
+    A plan with a byte a component answers in two ways, and the lower of their recalls is the one that is told.
     """
     name = f"recall@{plan.k}"
     if plan.kind == "exact":
@@ -70,12 +74,20 @@ def fit(
         return _given_up(plan, name, "no number of candidates that saves time reaches the recall")
     if best.cost >= exactly(plan, "").cost:
         return _given_up(plan, name, f"{best.num_candidates} candidates a query take longer")
-    true = holdout.without_own(source.exact(holdout.rows, k=holdout.num(plan.k)))[1]
-    found = holdout.without_own(source.approximate(codes, best, holdout.rows, k=holdout.num(plan.k)))[1]
-    recall = measured(name, (found >= true[:, -1:]).mean(axis=1))
+    asked = holdout.num(plan.k)
+    true = holdout.without_own(source.exact(holdout.rows, k=asked))[1]
+
+    def recall_of(answers: Answers) -> Measured:
+        return measured(name, (holdout.without_own(answers)[1] >= true[:, -1:]).mean(axis=1))
+
+    recall = recall_of(source.approximate(codes, best, holdout.rows, k=asked))
     if recall.value < plan.recall:
         return _given_up(plan, name, f"codes reached a {recall}, not {plan.recall:g}")
-    return codes, best, recall
+    answers = source.scanned(holdout.rows, k=asked) if best.prepared else None
+    in_bytes = None if answers is None else recall_of(answers)
+    if in_bytes is None or in_bytes.value < plan.recall:
+        return codes, replace(best, prepared=False), recall
+    return codes, best, min(recall, in_bytes, key=lambda each: each.value)
 
 
 class _Sample:
@@ -144,9 +156,7 @@ def _codes(
         if probes:
             plan = replace(plan, num_probes=probes)
         else:
-            plan = replace(
-                plan, kind="codes", num_lists=0, reason="neighbours share no lists, all are scanned"
-            )
+            plan = scanned(plan, "neighbours share no lists, all are scanned")
             codes = Codes.train(teachers_MD, plan, seed=seed, threads=threads)
     for piece in source.pieces():
         codes.add(piece, threads=threads)

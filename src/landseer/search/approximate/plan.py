@@ -3,8 +3,10 @@
 Measured on clustered unit rows of 512 components, k = 100, 2 cores (``benchmarks/search.py --approximate``):
 
 - Codes of 4 bits for every 2 components, all scanned with faiss's fast-scan kernels, take a quarter of the
-  memory of the certified scan in int8, less time in batches and a fraction of its time for a single query,
-  and leave so few candidates that all of them can be scored exactly.
+  memory of the certified scan in int8 and a fraction of its time for a single query, and leave so few
+  candidates that all of them can be scored exactly.
+- For a batch the int8 scan without its proof (``search_unproven``) is quicker still, and finds more.  So where
+  memory allows, both are kept: codes for a few queries, bytes for many.
 - Lists (IVF) over the same codes save time only where neighbours share lists.  On rows whose nearest 100
   come from many clusters they must look into most lists, and are then slower than a plain scan.  So a pilot
   looks at where the neighbours of a sample lie before lists are filled.
@@ -49,7 +51,7 @@ class Plan:
     components: int = 2
     """So many components share a code of 4 bits."""
     prepared: bool = False
-    """Whether a byte a component is kept in memory, for exact search (``landseer.search.prepare``)."""
+    """Whether a byte a component is kept in memory (``landseer.search.prepare``): for exact search, or for batches."""
     most_bytes: int | None = None
     """What may be kept in memory beside the rows; None: whatever is best."""
     num_lists: int = 0
@@ -75,9 +77,10 @@ class Plan:
         if self.kind == "exact":
             return f"exact search: {self.reason}"
         lists = f", {self.num_probes} of {self.num_lists} lists" if self.kind == "lists" else ""
+        many = "; a byte a component for many queries together" if self.prepared else ""
         return (
             f"codes of 4 bits for every {self.components} components{lists}, "
-            f"{self.num_candidates} candidates a query: {self.reason}"
+            f"{self.num_candidates} candidates a query{many}: {self.reason}"
         )
 
 
@@ -119,8 +122,15 @@ def exactly(plan: Plan, reason: str) -> Plan:
     return exact if fits else replace(exact, prepared=False)
 
 
+def scanned(plan: Plan, reason: str) -> Plan:
+    """*plan* with codes that are all scanned, and a byte a component for batches where memory allows."""
+    plan = replace(plan, kind="codes", num_lists=0, reason=reason, prepared=True)
+    fits = plan.most_bytes is None or plan.memory_bytes <= plan.most_bytes
+    return plan if fits else replace(plan, prepared=False)
+
+
 def _scanned_or_listed(plan: Plan) -> Plan:
     if plan.num_rows < _ROWS_FOR_LISTS:
-        return replace(plan, reason=f"lists would not make {plan.num_rows} rows faster")
+        return scanned(plan, f"lists would not make {plan.num_rows} rows faster")
     num_lists = 2 ** round(math.log2(plan.num_rows) / 2)
     return replace(plan, kind="lists", num_lists=num_lists, reason="neighbours share lists")

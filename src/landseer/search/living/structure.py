@@ -339,6 +339,9 @@ class _LiveRows:
         assert found is not None
         return np.searchsorted(self._row_P, found[0]), found[1]
 
+    def scanned(self, queries: Descriptors, *, k: int) -> Answers | None:
+        """None: bytes of the rows are kept by whoever holds the index open, not with the structure."""
+
     def structure(self, codes: Codes | None, plan: Plan, measured: Measured) -> Structure:
         """What is kept of all this."""
         crc_P = np.zeros(len(self), np.uint32)
