@@ -53,6 +53,8 @@ _ROOM_OF = {
     "training_subset": "training",
     "extract": "extraction",
     "extract_ensemble": "extraction",
+    "merge_shards": "extraction",
+    "Shard": "extraction",
     "build_approximate": "search",
     "prepare": "search",
     "search_exact": "search",

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help='Backbone weights, where a recipe says weights = "file".',
 )
+@click.option(
+    "--shard", help="Describe the third of eight parts: 3/8.  landseer merge joins the parts.  [default: all]"
+)
 @click.option("--split", "splits", multiple=True, help="Only this split; may be repeated.  [default: all]")
 @click.option("--size", type=int, help="Side of the square input, pixels.  [default: 224]")
 @click.option(
@@ -49,6 +52,7 @@ def command(
     data: Path,
     out: Path,
     weights: Path | None,
+    shard: str | None,
     splits: tuple[str, ...],
     size: int | None,
     scales: str | None,
@@ -67,6 +71,9 @@ def command(
     Stopped or killed at any moment, the same command goes on where it was, with the same result to the bit.
     Photos that cannot be read are listed in OUT/unreadable.json and skipped.
 
+    With --shard any number of machines share the work: each describes its part into a folder of its own, and
+    landseer merge joins the folders to what one machine would have written.
+
     Exit code: 0 when every photo was read, 3 when some could not be, 2 for a mistake in the command.
 
     \b
@@ -74,10 +81,12 @@ def command(
         landseer extract RUN/trained/model --data COLLECTION --split index --out INDEX-DESCRIPTORS
     """
     from landseer.cli.progress import progress_bars
+    from landseer.extraction import Shard
     from landseer.pipeline import describe, open_model
     from landseer.recipe import recipe_from
     from landseer.storage import load_collection
 
+    part = None if shard is None else Shard.named(shard)
     collection = _selected(load_collection(data), splits)
     opened, preset = open_model(model, weights=weights)
     asked = {"size": size, "scales": _numbers(scales), "batch": batch, "dtype": dtype}
@@ -101,6 +110,7 @@ def command(
             workers=workers,
             progress=lambda done, total: show("describing photos", done, total),
             device=device,
+            shard=part,
         )
     _print_summary(found, out, seconds=None if there else time.monotonic() - begun, as_json=as_json)
     if found.unreadable:

@@ -3,5 +3,6 @@
 from landseer.extraction.ensemble import extract_ensemble
 from landseer.extraction.extract import extract
 from landseer.extraction.plan import Plan, plan_of
+from landseer.extraction.shards import Shard, merge_shards
 
-__all__ = ["Plan", "extract", "extract_ensemble", "plan_of"]
+__all__ = ["Plan", "Shard", "extract", "extract_ensemble", "merge_shards", "plan_of"]

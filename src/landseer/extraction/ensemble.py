@@ -17,6 +17,7 @@ import torch
 
 from landseer.extraction.extract import Progress, device_of, extract
 from landseer.extraction.plan import Plan, plan_of, require_sizes
+from landseer.extraction.shards import Shard
 from landseer.extraction.work import existing, held
 from landseer.recipe import DescriptorOptions
 from landseer.storage import load_descriptors, writing_descriptors
@@ -37,6 +38,7 @@ def extract_ensemble(
     progress: Progress | None = None,
     device: str = "cpu",
     commit_every: int = 512,
+    shard: Shard | None = None,
 ) -> Descriptors:
     """Describe *collection* by every member, in its own way, and write the joined rows to *out*.
 
@@ -47,14 +49,19 @@ def extract_ensemble(
     float16 where every member says so.  Without ``ensemble.unit`` the rows have one length, but not length 1, and so
     are declared not normalised: their scores are dot products, in the order of the cosines.
 
-    Where *out* is there already with the same settings, it is returned as it is.  *progress* counts each photo
-    once a member.  Raises ``ValueError`` for what ``extract`` refuses, before any member is begun where it is a
-    size, and where no photo could be read by all.
+    Where *out* is there already with the same settings, it is returned as it is.  *shard* is as for ``extract``.
+    *progress* counts each photo once a member.  Raises ``ValueError`` for what ``extract`` refuses, before any
+    member is begun where it is a size, and where no photo could be read by all.
     """
     place = device_of(device)
     for member in ensemble.members:
         require_sizes(member.embedder, member.descriptors)
-    plan = _plan_of(ensemble, collection, place)
+    part = collection
+    if shard is not None:
+        part = shard.of_collection(collection, [member.descriptors.batch for member in ensemble.members])
+    plan = _plan_of(ensemble, part, place)
+    if shard is not None:
+        plan = shard.mark(plan, collection)
     folder = out.parent / f".{out.name}.members"
     if out.exists():
         found = existing(out, plan)
@@ -65,17 +72,19 @@ def extract_ensemble(
             parts = [
                 extract(
                     member.embedder,
-                    collection,
+                    part,
                     folder / member.name,
                     options=_precise(member),
                     workers=workers,
                     progress=progress and _share(progress, number, len(ensemble.members)),
                     device=device,
                     commit_every=commit_every,
+                    # all of the part, which may be without a photo that can be read, as a whole may not
+                    shard=None if shard is None else Shard(1, 1),
                 )
                 for number, member in enumerate(ensemble.members)
             ]
-            _join(ensemble, parts, collection, out, plan)
+            _join(ensemble, parts, part, out, plan)
             shutil.rmtree(folder)
     finally:
         with suppress(OSError):  # it is kept where something is in it
@@ -91,7 +100,7 @@ def _join(
     for part in reversed(parts):  # of several reasons the first member's stands
         unreadable.update(part.unreadable)
     ids = tuple(photo for photo in collection.ids if photo not in unreadable)
-    if not ids and unreadable:
+    if not ids and unreadable and "shard" not in plan.settings:
         raise ValueError(f"none of {len(collection)} photos could be read by every member of the ensemble")
     row_N_of = [np.flatnonzero([photo not in unreadable for photo in part.ids]) for part in parts]
     dtype = np.dtype(plan.settings["dtype"])

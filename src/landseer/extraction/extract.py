@@ -20,6 +20,7 @@ import torch
 
 from landseer.datasets.samplers import bin_of
 from landseer.extraction.plan import THREADS, Plan, crops_of, plan_of, require_sizes
+from landseer.extraction.shards import Shard
 from landseer.extraction.work import Block, WorkFolder, existing, opened
 from landseer.photos import UnreadablePhoto, load_cropped, load_sized, shape_of
 from landseer.photos.threads import map_in_order
@@ -45,6 +46,7 @@ def extract(
     progress: Progress | None = None,
     device: str = "cpu",
     commit_every: int = 512,
+    shard: Shard | None = None,
 ) -> Descriptors:
     """Describe every photo of *collection* and write the rows, in its order, to the descriptors folder *out*.
 
@@ -58,6 +60,9 @@ def extract(
 
     Where *out* is there already with the same settings, it is returned as it is.  At no time are more than a
     few batches of photos and one block of rows in memory; the rows returned are a memory map.
+
+    With *shard* only that part of the photos is described; ``merge_shards`` joins the parts to what this call would
+    have written without.
 
     *workers* threads (default: one a core) each decode and describe whole batches; on an accelerator they
     decode, and one at a time describes.  *progress* is called with (photos done, photos in all), from this
@@ -73,12 +78,15 @@ def extract(
     if commit_every < 1:
         raise ValueError(f"commit_every: must be at least 1, not {commit_every}")
     require_sizes(embedder, options)
-    plan = plan_of(embedder, collection, options, place)
+    part = collection if shard is None else shard.of_collection(collection, [options.batch])
+    plan = plan_of(embedder, part, options, place)
+    if shard is not None:
+        plan = shard.mark(plan, collection)
     block_photos = -(-commit_every // options.batch) * options.batch
     if not out.exists():
         with opened(out, plan, block_photos=block_photos) as work:
             embedder.to(place).eval()
-            task = _Describer(embedder, collection, options, place)
+            task = _Describer(embedder, part, options, place)
             finished = _describe_missing(task, work, workers or _cores(), progress or _silent)
             _assemble(finished, task, work, out=out, plan=plan)
             work.remove()
@@ -218,7 +226,7 @@ def _describe_missing(task: _Describer, work: WorkFolder, workers: int, progress
 def _assemble(finished: _Finished, task: _Describer, work: WorkFolder, *, out: Path, plan: Plan) -> None:
     """Join the blocks, one at a time, into the artifact."""
     unreadable = finished.unreadable
-    if task.ids and len(unreadable) == len(task.ids):
+    if task.ids and len(unreadable) == len(task.ids) and "shard" not in plan.settings:
         work.remove()  # blocks that say "unreadable" must not outlive the mistake
         photo, reason = next(iter(unreadable.items()))
         raise ValueError(

@@ -57,7 +57,7 @@ def plan_of(
             "model": embedder.fingerprint,
             "dim": embedder.dim,
             "collection": collection.fingerprint,
-            "selection": _selection(collection),
+            "selection": selection(collection),
             "size": options.size if not aspects else [list(size) for size in aspects],
             "splits": list(options.aspects.splits),
             "scales": list(options.scales),
@@ -133,7 +133,7 @@ def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None
     return None
 
 
-def _selection(collection: Collection) -> str:
+def selection(collection: Collection) -> str:
     """Digest of the photos chosen, in order: a collection keeps its fingerprint when part of it is taken."""
     digest = hashlib.sha256()
     for column in ("id", "path"):

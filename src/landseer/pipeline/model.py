@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from landseer.extraction import extract, extract_ensemble
+from landseer.extraction import Shard, extract, extract_ensemble
 from landseer.extraction.plan import require_sizes
 from landseer.models import (
     Embedder,
@@ -141,13 +141,25 @@ def describe(
     workers: int | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    shard: Shard | None = None,
 ) -> Descriptors:
-    """Describe every photo of *collection* by what ``open_model`` gave, into the descriptors folder *out*."""
+    """Describe every photo of *collection*, or a part, by what ``open_model`` gave, into the folder *out*."""
     model, options = opened
     if isinstance(model, Ensemble):
-        return extract_ensemble(model, collection, out, workers=workers, progress=progress, device=device)
+        return extract_ensemble(
+            model, collection, out, workers=workers, progress=progress, device=device, shard=shard
+        )
     assert options is not None, "only an ensemble comes without"
-    return extract(model, collection, out, options=options, workers=workers, progress=progress, device=device)
+    return extract(
+        model,
+        collection,
+        out,
+        options=options,
+        workers=workers,
+        progress=progress,
+        device=device,
+        shard=shard,
+    )
 
 
 def _kind(folder: Path) -> str:
