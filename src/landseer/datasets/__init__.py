@@ -6,6 +6,7 @@ from landseer.datasets.geography import CONTINENTS, continent_of, countries, par
 from landseer.datasets.gldv1 import import_gldv1
 from landseer.datasets.gldv2 import import_gldv2
 from landseer.datasets.revisited import import_revisited
+from landseer.datasets.strangers import with_strangers
 from landseer.datasets.summary import Problem, Progress, Summary
 from landseer.datasets.table import import_table
 
@@ -23,4 +24,5 @@ __all__ = [
     "import_revisited",
     "import_table",
     "parse_country",
+    "with_strangers",
 ]
