@@ -6,6 +6,7 @@ from landseer.matching.learned import LighterGlue, XFeat
 from landseer.matching.matcher import Matcher, make_extractor, make_pairer
 from landseer.matching.pairing import MutualRatio, mutual_pairs
 from landseer.matching.rootsift import RootSift
+from landseer.matching.setup import MatchingSetup
 from landseer.matching.shelf import Photo, Shelf
 from landseer.matching.verification import Verified, match_features, verify
 
@@ -15,6 +16,7 @@ __all__ = [
     "LighterGlue",
     "LocalFeatures",
     "Matcher",
+    "MatchingSetup",
     "MutualRatio",
     "Pairer",
     "Photo",

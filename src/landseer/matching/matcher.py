@@ -25,12 +25,14 @@ from landseer.matching.pairing import MutualRatio
 from landseer.matching.rootsift import RootSift
 from landseer.matching.shelf import Photo, Shelf
 from landseer.matching.verification import Verified, match_features
-from landseer.photos import UnreadablePhoto
+from landseer.photos import UnreadablePhoto, shape_of
 from landseer.recipe.matching_options import LocalFeatureOptions, MatchingOptions
 from landseer.types import Collection
 
 _CHUNK = 32
 """Pairs a worker takes at once."""
+_TRIED = 20
+"""Photos of which one must be readable."""
 _RATIO = {"rootsift": 0.9, "xfeat": 0.98}
 """Where the options leave it open; chosen on photos of 256 px."""
 
@@ -45,7 +47,7 @@ def make_extractor(options: LocalFeatureOptions, *, weights: Path | None = None)
             raise ValueError(f"rootsift takes no weights, but {weights} was given; leave it out or say xfeat")
         return RootSift(options)
     if weights is None:
-        raise ValueError("xfeat needs its weights, an ONNX file; none was given")
+        raise ValueError("xfeat needs its weights, an ONNX file; none was given (--extractor-weights)")
     return XFeat(weights, options)
 
 
@@ -60,7 +62,7 @@ def make_pairer(options: MatchingOptions, *, weights: Path | None = None) -> Pai
         ratio = _RATIO[options.features.extractor] if options.ratio is None else options.ratio
         return MutualRatio(ratio)
     if weights is None:
-        raise ValueError("lighterglue needs its weights, an ONNX file; none was given")
+        raise ValueError("lighterglue needs its weights, an ONNX file; none was given (--pairer-weights)")
     return LighterGlue(weights, least_score=options.least_score)
 
 
@@ -118,6 +120,29 @@ class Matcher:
         )
         self.unreadable.update(found)
         return found
+
+    def require(self, ids: Sequence[str]) -> None:
+        """Raise ``ValueError`` where one of *ids* names no photo, or where none of a few of them can be read.
+
+        To be asked before hours of work: some photos may be unreadable, but not all.
+        """
+        photos = [self._photo(photo) for photo in ids]
+        tried = photos[:: max(1, len(photos) // _TRIED)]
+        reasons = []
+        for photo, root in tried:
+            if self.shelf is not None and not self.shelf.missing([photo]):
+                return
+            try:
+                shape_of(root, photo.path)
+            except UnreadablePhoto as error:
+                reasons.append(error.reason)
+            else:
+                return
+        if tried:
+            raise ValueError(
+                f"none of {len(tried)} photos that were tried can be read (the first, {tried[0][0].id!r}: "
+                f"{reasons[0]}); do the photos still lie in {tried[0][1]}?"
+            )
 
     def features(self, photo: str) -> LocalFeatures:
         """The points of a photo.  Raises ``ValueError`` for an id of no photo."""
