@@ -47,7 +47,7 @@ docs: $(STAMP)  ## write the pages that are generated from --help and from the o
 	$(BIN)/python docs/make_commands.py
 	$(BIN)/python docs/make_recipes.py
 
-bench: $(STAMP)  ## speed beside floors and peers; extraction.py, training.py and matching.py take a collection
+bench: $(STAMP)  ## speed beside floors and peers; extraction.py, training.py, matching.py, cleaning.py and grouping.py take a collection
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/search.py --approximate
@@ -56,6 +56,8 @@ bench: $(STAMP)  ## speed beside floors and peers; extraction.py, training.py an
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/reranking.py
 	$(BIN)/python benchmarks/submission.py
+	$(BIN)/python benchmarks/serve.py
+	$(BIN)/python benchmarks/duplicates.py --hashes 10000000
 
 results-check: $(STAMP)  ## replay the headline numbers where the real photos are at hand
 	$(BIN)/pytest -m photos -rs

@@ -35,11 +35,20 @@ def rows_of(versions: dict[str, int], model: str) -> Descriptors:
 
 
 def after(state: dict, step: dict) -> dict:
-    """What the index holds after a step: ``{"model": str, "versions": id -> version}``."""
-    versions = {
-        photo: version for photo, version in state["versions"].items() if photo not in step.get("remove", ())
+    """What the index holds after a step: ``{"model": str, "versions": id -> version, "landmarks": id -> landmark}``."""
+    gone, come = step.get("remove", ()), step.get("add", {})
+    versions = {photo: version for photo, version in state["versions"].items() if photo not in gone}
+    # a photo that is put in the place of another comes without its landmark
+    landmarks = {
+        photo: landmark
+        for photo, landmark in state["landmarks"].items()
+        if photo not in gone and photo not in come
     }
-    return {"model": step.get("model", state["model"]), "versions": {**versions, **step.get("add", {})}}
+    return {
+        "model": step.get("model", state["model"]),
+        "versions": {**versions, **come},
+        "landmarks": {**landmarks, **step.get("label", {})},
+    }
 
 
 def die_before_step(number: int) -> None:
@@ -70,7 +79,19 @@ def live(path: Path, log: Path, seed: int, die_at: int) -> None:
             here = list(index.ids_where())
             other = MODELS[index.model == MODELS[0]]
             kind = rng.choice(
-                ["add", "add", "add", "replace", "remove", "remove", "compact", "rebuild", "finish"]
+                [
+                    "add",
+                    "add",
+                    "add",
+                    "label",
+                    "label",
+                    "replace",
+                    "remove",
+                    "remove",
+                    "compact",
+                    "rebuild",
+                    "finish",
+                ]
             )
             some = [photo for photo in here if rng.random() < rng.choice((0.02, 0.1, 0.5))]
             new = {f"p{seed}-{number}-{n}": 0 for n in range(rng.choice((1, 5, 40)))}
@@ -86,6 +107,9 @@ def live(path: Path, log: Path, seed: int, die_at: int) -> None:
             elif kind == "remove" and some:
                 step = {"remove": some}
                 call = _removing(index, some)
+            elif kind == "label" and some:
+                step = {"label": {photo: rng.randrange(1000) for photo in some}}
+                call = _labelling(index, step["label"])
             elif kind == "compact" and index.info().rebuild is None:
                 call = index.compact
             elif kind == "rebuild":
@@ -107,6 +131,10 @@ def _adding(index, versions, model, *, replace):
 
 def _removing(index, ids):
     return lambda: index.remove(ids)
+
+
+def _labelling(index, landmarks):
+    return lambda: index.update({photo: {"landmark": landmark} for photo, landmark in landmarks.items()})
 
 
 def _staging(index, versions, model):

@@ -56,20 +56,24 @@ def content(path):
     """What an index holds, every answer checked against what the photos' descriptors must be."""
     with open_index(path) as index:
         ids = index.ids_where()
-        versions = {photo: facts["version"] for photo, facts in index.photos(ids).items()}
+        records = index.photos(ids)
+        versions = {photo: facts["version"] for photo, facts in records.items()}
+        landmarks = {
+            photo: facts["landmark"] for photo, facts in records.items() if facts["landmark"] is not None
+        }
         expected = TARGET["rows_of"](versions, index.model)
         assert np.array_equal(index.descriptors(expected.ids).rows_ND, expected.rows_ND)
         query = Descriptors(ids=("q",), rows_ND=np.ones((1, TARGET["DIM"]), np.float32), normalised=False)
         found = index.search(query, k=len(ids) + 1)
         assert sorted(photo for photo, _ in found.answers(0)) == sorted(ids)
         assert index.verify() == []
-        return {"model": index.model, "versions": versions}
+        return {"model": index.model, "versions": versions, "landmarks": landmarks}
 
 
 def survive(context, tmp_path, num_kills, seed):
     path, rng = tmp_path / "index", random.Random(seed)
     LivingIndex.create(path, model="m0", dim=TARGET["DIM"], normalised=False).close()
-    state, num_done = {"model": "m0", "versions": {}}, 0
+    state, num_done = {"model": "m0", "versions": {}, "landmarks": {}}, 0
     for _ in range(num_kills):
         lines = killed(context, path, tmp_path / "log", rng)
         steps = [line for line in lines if isinstance(line, dict)]

@@ -18,6 +18,7 @@ from landseer.pipeline.indexing.model import (
     model_of,
 )
 from landseer.pipeline.indexing.photos import Labels, Photos, read_photos, require_folder
+from landseer.pipeline.indexing.settings import kept_of, without_kept
 from landseer.search import LivingIndex, open_index
 
 
@@ -44,6 +45,7 @@ def build_index(
     *,
     model: Path | None = None,
     weights: Path | None = None,
+    recipe: Path | None = None,
     labels: Labels = "auto",
     workers: int | None = None,
     device: str = "cpu",
@@ -55,13 +57,15 @@ def build_index(
     Photos are described and added at most *commit_every* at a time, so others can search while it grows.
     Stopped or killed at any moment, the same call goes on: it describes only what the index lacks.  A photo
     that cannot be read is tried again then.  *model* and *weights* are those of ``open_model``, an ensemble as
-    well as a single model; *labels* is that of ``import_folder``.
+    well as a single model; *labels* is that of ``import_folder``.  The index keeps ``[[reranking]]`` and
+    ``[recognition]`` of *recipe*; one that exists keeps those of this call instead of its own.
 
     Raises ``ValueError`` where *out* is no index or one of another model or other photos, and for what
     importing and describing refuse.
     """
     work = Work(workers=workers, device=device, commit_every=commit_every, progress=progress)
     require_folder(photos)
+    kept = kept_of(recipe)
     source = str(photos.resolve())
     if out.exists():
         with open_index(out, write=True) as index:
@@ -75,10 +79,12 @@ def build_index(
                 raise ValueError(
                     f"{out} exists already and has another model; name the one it was built with, or another --out"
                 )
+            if kept:
+                index.keep({**without_kept(index.settings), **kept})
             return _fill(index, read_photos(photos, labels, progress), chosen, work)
     chosen = model_named(model, weights, work)
     read = read_photos(photos, labels, progress)
-    settings = {"model": chosen.name, "photos": source}
+    settings = {"model": chosen.name, "photos": source, **kept}
     with LivingIndex.create(out, **chosen.rows, settings=settings) as index:
         return _fill(index, read, chosen, work)
 

@@ -99,6 +99,11 @@ class IndexModel:
         assert options is not None, "only an ensemble comes without"
         return {"model": self.fingerprint, "dim": model.dim, "dtype": options.dtype}
 
+    @property
+    def normalised(self) -> bool:
+        """Whether its rows are unit rows."""
+        return bool(self.rows.get("normalised", True))
+
     def keep_in(self, index: LivingIndex) -> None:
         """Put it into the index's folder, where a call that was killed has not done so."""
         folder = index.path / self.name

@@ -21,6 +21,8 @@ Labels = Literal["auto", "folder", "none"]
 
 ROOT_COLUMN, NAME_COLUMN = "root", "landmark_name"
 """What an index from photos keeps beside a collection's columns: where ``path`` starts, the landmark's name."""
+PLACE_COLUMNS = ("landmark_country", "landmark_latitude", "landmark_longitude")
+"""Where the landmark lies, if the collection says so of any: what the photo itself says stands in its own columns."""
 _AT_ONCE = 10_000
 
 
@@ -118,6 +120,11 @@ def _is_collection(photos: Path) -> bool:
         return False
 
 
+def root_of(index: LivingIndex, root: str) -> Path:
+    """The folder that paths start from: a relative *root* lies in the index itself, and goes with its copies."""
+    return index.path.resolve() / root
+
+
 def collection_at(root: Path, paths: Mapping[str, str], *, split: str) -> Collection:
     """A collection of the photos at *paths* (id -> path below *root*) of which nothing else is known."""
     num = len(paths)
@@ -156,7 +163,26 @@ def _fitted(index: LivingIndex, collection: Collection, photos: Photos) -> Colle
     table = table.set_column(table.column_names.index("landmark"), table.schema.field("landmark"), mapped)
     names = pa.array([None if number is None else name_of[number] for number in numbers], pa.string())
     table = _appended(table, NAME_COLUMN, names)
+    for column, place_of in _places(collection).items():
+        table = _appended(table, column, pa.array([place_of.get(number) for number in numbers]))
     return replace(collection, photos=table, landmarks=_landmarks(number_of.values()), truth=None)
+
+
+def _places(collection: Collection) -> dict[str, dict[int | None, Any]]:
+    """Column -> landmark -> value, for what the landmark table knows of any of the landmarks that photos show."""
+    shown = set(collection.photos["landmark"].to_pylist())
+    found = {}
+    for column in PLACE_COLUMNS:
+        values = collection.landmarks[column.removeprefix("landmark_")].to_pylist()
+        numbers = collection.landmarks["landmark"].to_pylist()
+        known = {
+            number: value
+            for number, value in zip(numbers, values, strict=True)
+            if value is not None and number in shown
+        }
+        if known:
+            found[column] = known
+    return found
 
 
 def _numbers(name_of: Mapping[int, str], known: Mapping[int, str]) -> dict[int, int]:

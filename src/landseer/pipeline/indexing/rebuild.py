@@ -16,7 +16,7 @@ from landseer.pipeline.indexing.model import (
     lines_of,
     model_named,
 )
-from landseer.pipeline.indexing.photos import ROOT_COLUMN, collection_at
+from landseer.pipeline.indexing.photos import ROOT_COLUMN, collection_at, root_of
 from landseer.search import LivingIndex, open_index
 
 _NOWHERE = "the index does not say where it lies"
@@ -100,7 +100,7 @@ def _describe(index: LivingIndex, new: IndexModel, work: Work) -> tuple[int, dic
         # those that could not be read still lack one, and are the oldest that do
         records = index.unstaged(size, skip=len(unreadable))
         done = start
-        for root, paths in _by_root(records, unreadable).items():
+        for root, paths in _by_root(index, records, unreadable).items():
             with describing(index) as folder:
                 collection = collection_at(root, paths, split="index")
                 rows, bad = new.describe(collection, folder / "part", work, before=before + done, total=total)
@@ -111,7 +111,9 @@ def _describe(index: LivingIndex, new: IndexModel, work: Work) -> tuple[int, dic
     return described, unreadable
 
 
-def _by_root(records: Sequence[Mapping[str, Any]], unreadable: dict[str, str]) -> dict[Path, dict[str, str]]:
+def _by_root(
+    index: LivingIndex, records: Sequence[Mapping[str, Any]], unreadable: dict[str, str]
+) -> dict[Path, dict[str, str]]:
     """Root -> id -> path below it; photos whose place is not known are put in *unreadable*."""
     found: dict[Path, dict[str, str]] = {}
     for record in records:
@@ -122,5 +124,5 @@ def _by_root(records: Sequence[Mapping[str, Any]], unreadable: dict[str, str]) -
         if path is None or root is None:
             unreadable[record["id"]] = _NOWHERE
         else:
-            found.setdefault(Path(root), {})[record["id"]] = path
+            found.setdefault(root_of(index, root), {})[record["id"]] = path
     return found

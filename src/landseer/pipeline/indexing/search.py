@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from landseer.pipeline.indexing.model import IndexModel, Work, model_of
-from landseer.pipeline.indexing.photos import ROOT_COLUMN, collection_at
+from landseer.pipeline.indexing.photos import ROOT_COLUMN, collection_at, root_of
+from landseer.pipeline.indexing.settings import settings_of
 from landseer.search import LivingIndex, open_index
 from landseer.types import Descriptors
 
@@ -34,13 +35,15 @@ def search_index(
     k: int = 10,
     where: str | None = None,
     recall: float | None = None,
+    rerank: bool = False,
     workers: int | None = None,
     device: str = "cpu",
 ) -> list[Answers]:
     """The *k* photos of the index most like each of *photos*, among those that *where* selects.
 
     With *recall* by the index's search structure, as ``LivingIndex.search`` has it.  The photos are described by the
-    index's own model.  One that cannot be read gets no answers and the reason.
+    index's own model.  With *rerank* the answers are put in order by what the index keeps of a recipe, and have a
+    reason ``why`` where that moved them.  One that cannot be read gets no answers and the reason.
     Raises ``ValueError`` for a wrong filter, before the model is loaded, and where the index is damaged.
     """
     asked = [str(photo) for photo in photos]
@@ -50,30 +53,29 @@ def search_index(
     with open_index(index) as opened:
         if where is not None:
             opened.check_filter(where)
-        return _answers(opened, asked, work, k=k, where=where, recall=recall)
+        if rerank:
+            _require_reranking(opened, recall)
+        wish = _Wish(k=k, where=where, recall=recall, rerank=rerank)
+        return _answers(opened, asked, work, wish)
 
 
-def _answers(
-    index: LivingIndex,
-    asked: Sequence[str],
-    work: Work,
-    *,
-    k: int,
-    where: str | None,
-    recall: float | None,
-) -> list[Answers]:
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    """What is wanted of the answers."""
+
+    k: int
+    where: str | None
+    recall: float | None
+    rerank: bool
+
+
+def _answers(index: LivingIndex, asked: Sequence[str], work: Work, wish: _Wish) -> list[Answers]:
     """The answers of one state, by the model of that state."""
     for _ in range(_ATTEMPTS):
         before = index.model
         try:
             rows, reasons = _described(asked, model_of(index), work)
-            found: dict[str, tuple[Mapping[str, Any], ...]] = {}
-            if rows is not None:
-                ranking = index.search(
-                    rows, k=k, where=where, model=before, device=work.device, recall=recall
-                )
-                for number, query in enumerate(ranking.query_ids):
-                    found[query] = _known(index, ranking.answers(number))
+            found = {} if rows is None else _found(index, rows, work, wish, model=before)
         except ValueError:
             if index.model == before:
                 raise  # else a rebuild ended meanwhile, and the new model answers
@@ -83,6 +85,41 @@ def _answers(
                 for number, query in enumerate(asked)
             ]
     raise ValueError(f"{index.path} changes its model faster than it can be asked; try again")
+
+
+def _found(
+    index: LivingIndex, rows: Descriptors, work: Work, wish: _Wish, *, model: str
+) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    """Query -> its answers."""
+    if not wish.rerank:
+        ranking = index.search(
+            rows, k=wish.k, where=wish.where, model=model, device=work.device, recall=wish.recall
+        )
+        return {query: _known(index, ranking.answers(n)) for n, query in enumerate(ranking.query_ids)}
+    from landseer.pipeline.online.answering import reranked
+
+    return {
+        query: tuple(
+            {
+                "rank": answer.rank,
+                "score": answer.score,
+                **answer.record,
+                "path": place_of(index, answer.record),
+                "why": answer.why,
+            }
+            for answer in answers
+        )
+        for query, answers in reranked(index, rows, k=wish.k, where=wish.where).items()
+    }
+
+
+def _require_reranking(index: LivingIndex, recall: float | None) -> None:
+    if recall is not None:
+        raise ValueError("re-ranking looks at exact answers; leave out --recall or --rerank")
+    if not settings_of(index).reranking:
+        raise ValueError(
+            f"{index.path} keeps no re-ranking; landseer index rebuild INDEX --recipe FILE gives it that of a recipe"
+        )
 
 
 def _described(
@@ -113,11 +150,12 @@ def _known(index: LivingIndex, answers: Sequence[tuple[str, float]]) -> tuple[Ma
     records = index.photos(photo for photo, _ in answers)
     there = [(records[photo], score) for photo, score in answers if photo in records]
     return tuple(
-        {"rank": rank, "score": score, **record, "path": _place_of(record)}
+        {"rank": rank, "score": score, **record, "path": place_of(index, record)}
         for rank, (record, score) in enumerate(there, start=1)
     )
 
 
-def _place_of(record: Mapping[str, Any]) -> str | None:
+def place_of(index: LivingIndex, record: Mapping[str, Any]) -> str | None:
+    """Where the photo of *record* lies, as far as the index knows."""
     path, root = record.get("path"), record.get(ROOT_COLUMN)
-    return path if path is None or root is None else str(Path(root) / path)
+    return path if path is None or root is None else str(root_of(index, root) / path)

@@ -245,6 +245,27 @@ class Catalogue:
             query = f"SELECT row FROM photos NOT INDEXED WHERE {condition}"  # noqa: S608 - built by the compiler
             return np.fromiter((row for (row,) in db.execute(query, parameters)), np.int64)
 
+    def groups(
+        self, state: State, by: str, *, any_of: Sequence[str], mean_of: Sequence[str]
+    ) -> list[tuple[Any, ...]]:
+        """For each value of the column *by*: value, photos, id of the oldest photo, and what was asked besides.
+
+        That is some value of each of *any_of* and the mean of each of *mean_of*, None where there is none.
+        """
+        known = self.columns(state)
+        asked = [
+            *(f"max({known[name][0]})" if name in known else "NULL" for name in any_of),
+            *(f"avg({known[name][0]})" if name in known else "NULL" for name in mean_of),
+        ]
+        column = known[by][0]
+        # of the columns that are no aggregate SQLite takes the row that min() found
+        query = f"""SELECT {", ".join([column, "count(*)", "id", *asked, "min(row)"])} FROM photos NOT INDEXED
+            WHERE {column} IS NOT NULL AND row NOT IN (SELECT row FROM removed)
+            GROUP BY {column} ORDER BY {column}"""  # noqa: S608 - built of known columns
+        with self._transaction("DEFERRED") as db:
+            self._check_groups(db, range(-(-state.next_row // 2**_GROUP)))
+            return [found[:-1] for found in db.execute(query)]
+
     def photos(self, row_M: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Row number -> record, for those that are there."""
         wanted = list(row_M)
@@ -353,6 +374,21 @@ class Change:
             num_removed=self.state.num_removed + len(rows),
             removed_hash=self.state.removed_hash ^ hash_of_rows(row_M),
         )
+
+    def change_photos(self, records: Mapping[int, Mapping[str, Any]]) -> None:
+        """Put these whole records (row number -> record) in the place of those of the same rows and ids."""
+        named = ", ".join(f"{name} = ?" for name in (*FIXED, "extra"))
+        self._db.executemany(
+            f"UPDATE photos SET {named} WHERE row = ?",  # noqa: S608 - the names are those of FIXED
+            ((*(record[name] for name in FIXED), _extra(record), row) for row, record in records.items()),
+        )
+        new = [name for record in records.values() for name in record if name not in FIXED]
+        known = self.state.columns
+        self.state = replace(
+            self.state, columns=(*known, *(name for name in dict.fromkeys(new) if name not in known))
+        )
+        for low, high in _runs(sorted({row >> _GROUP for row in records})):
+            self._renew_groups(low, high)
 
     def forget_removed(self) -> None:
         """Drop the records of removed photos; their row numbers are not used again."""

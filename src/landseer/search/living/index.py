@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from landseer.search.living.checks import Problem, problems_of
 from landseer.search.living.copies import Progress, copy_into
 from landseer.search.living.filters import Filter
 from landseer.search.living.reader import check_fit
-from landseer.search.living.records import records_of
+from landseer.search.living.records import changed, records_of
 from landseer.search.living.segments import FOLDER
 from landseer.search.living.state import ModelFacts
 from landseer.search.living.writer import ROWS_AT_ONCE, SMALL_BYTES, IndexWriter
@@ -90,10 +90,14 @@ class LivingIndex(IndexWriter):
         with appearing(_path_of(path)) as folder:
             copy_into(self.path, self._open_catalogue(), folder, progress=progress)
 
-    def check_filter(self, where: Filter | str) -> None:
-        """Raise the ``ValueError`` that a search with this filter would, without the search."""
+    def check_filter(self, where: Filter | str, *, hidden: Sequence[str] = ()) -> None:
+        """Raise the ``ValueError`` that a search with this filter would, without the search.
+
+        Also for a filter that names a column of *hidden*, as if there were none.
+        """
         where = Filter(where) if isinstance(where, str) else where
-        where.compile(self._open_catalogue().columns(self._current().state))
+        known = self._open_catalogue().columns(self._current().state)
+        where.compile({name: column for name, column in known.items() if name not in hidden})
 
     def add(
         self,
@@ -145,15 +149,36 @@ class LivingIndex(IndexWriter):
         """
         with self._mutex:
             self._for_writing()
-            asked = list(dict.fromkeys(ids))
-            there = self._open_catalogue().live_rows(asked)
-            if len(there) < len(asked):
-                unknown = [photo for photo in asked if photo not in there]
-                raise ValueError(f"{len(unknown)} photos are not in {self.path}, the first is {unknown[0]!r}")
+            there = self._rows_of(list(dict.fromkeys(ids)))
             if there:
                 with self._change() as change:
                     change.remove(there)
             return len(there)
+
+    def update(self, changes: Mapping[str, Mapping[str, Any]]) -> int:
+        """Change what is known of photos: id -> column -> value, None to forget one.  Returns how many photos.
+
+        Columns that are not named stay.  Descriptors and row numbers stay, too.  All changes are one step, and on disk
+        once this returns.  Raises ``ValueError``, and changes nothing, where a photo is not in the index or a value
+        cannot be kept.
+        """
+        with self._mutex:
+            self._for_writing()
+            rows = self._rows_of(list(changes))
+            known = self._open_catalogue().photos(rows.values())
+            records = {row: changed(known[row], changes[photo]) for photo, row in rows.items()}
+            if records:
+                with self._change() as change:
+                    change.change_photos(records)
+            return len(records)
+
+    def _rows_of(self, ids: Sequence[str]) -> dict[str, int]:
+        """Row numbers by id.  Raises ``ValueError`` where one is not in the index."""
+        there = self._open_catalogue().live_rows(ids)
+        if len(there) < len(ids):
+            unknown = [photo for photo in ids if photo not in there]
+            raise ValueError(f"{len(unknown)} photos are not in {self.path}, the first is {unknown[0]!r}")
+        return there
 
     def compact(self) -> None:
         """Give back the room of removed photos, forget their records, join small segments.
@@ -175,6 +200,14 @@ class LivingIndex(IndexWriter):
                 self._rewrite(
                     [view.parts[number].segment for number in old], epoch=view.state.epoch, forget=True
                 )
+
+    def keep(self, settings: Mapping[str, Any]) -> None:
+        """Keep these settings in the place of those that are there: any JSON object; on disk once this returns."""
+        with self._mutex:
+            facts = self._for_writing().state.model
+            with self._change() as change:
+                plain = json.loads(json.dumps(dict(settings)))
+                change.state = replaced(change.state, model=replaced(facts, settings=plain))
 
     def begin_rebuild(
         self,
@@ -226,10 +259,7 @@ class LivingIndex(IndexWriter):
             facts = self._rebuild_facts(view)
             check_fit(descriptors, facts, model=model, what="the descriptors")
             _check_finite(descriptors, facts.dtype)
-            rows = self._open_catalogue().live_rows(descriptors.ids)
-            unknown = [photo for photo in descriptors.ids if photo not in rows]
-            if unknown:
-                raise ValueError(f"{len(unknown)} photos are not in {self.path}, the first is {unknown[0]!r}")
+            rows = self._rows_of(descriptors.ids)
             row_M = np.array([rows[photo] for photo in descriptors.ids], np.int64)
             again = np.flatnonzero(np.isin(row_M, self._staged_rows(view)))
             if again.size:

@@ -193,6 +193,38 @@ class IndexReader:
         rows = range(view.state.next_row) if chosen_R is None else np.flatnonzero(chosen_R).tolist()
         return tuple(view.ids[row] for row in rows if view.ids[row])
 
+    def page(
+        self, where: Filter | str | None = None, *, after: int = -1, limit: int
+    ) -> tuple[tuple[str, ...], int | None, int]:
+        """Ids of at most *limit* photos that *where* selects, oldest first, from behind row number *after*.
+
+        With the row number to go on behind (None: that was all) and how many are selected in all.
+        """
+        view, chosen_R = self._selected(where)
+        row_M = self._live_rows(view)
+        if chosen_R is not None:
+            row_M = row_M[chosen_R[row_M]]
+        start = int(np.searchsorted(row_M, after, side="right"))
+        rows = row_M[start : start + limit].tolist()
+        following = rows[-1] if rows and start + limit < len(row_M) else None
+        return tuple(view.ids[row] for row in rows), following, len(row_M)
+
+    def groups(
+        self, by: str, *, any_of: Sequence[str] = (), mean_of: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """The photos put together by their value of the column *by*, those without one left out.
+
+        For each value, in rising order: itself under the name *by*, ``photos`` (how many), ``cover`` (the id of the
+        oldest), some value of each column of *any_of* and the mean of each of *mean_of* (None: no photo has one).
+        Raises ``ValueError`` where there is no column *by*.
+        """
+        state = self._current().state
+        if by not in self.columns():
+            raise ValueError(f"no column {by!r} (known: {', '.join(self.columns())})")
+        names = (by, "photos", "cover", *any_of, *mean_of)
+        found = self._open_catalogue().groups(state, by, any_of=any_of, mean_of=mean_of)
+        return [dict(zip(names, each, strict=True)) for each in found]
+
     def photos(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """What is known of those of *ids* that are in the index: id -> column -> value."""
         catalogue = self._open_catalogue()
@@ -267,6 +299,11 @@ class IndexReader:
     def dim(self) -> int:
         """Number of components of a descriptor."""
         return self._current().state.model.dim
+
+    @property
+    def generation(self) -> int:
+        """Number of changes so far: equal numbers, equal content."""
+        return self._current().state.generation
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -45,6 +45,17 @@ def records_of(ids: Sequence[str], photos: pa.Table | Iterable[Mapping[str, Any]
     return [found[photo] for photo in ids]
 
 
+def changed(record: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """*record* with other *values*; what becomes None is as if it had never been said.
+
+    Raises ``ValueError`` for a value that cannot be kept, and for another id: that would be another photo.
+    """
+    if values.get("id", record["id"]) != record["id"]:
+        raise ValueError(f"photo {record['id']!r} keeps its id; remove it and add another one")
+    found = _record({**record, **values})
+    return {name: value for name, value in found.items() if name in FIXED or value is not None}
+
+
 def _record(row: Mapping[str, Any]) -> dict[str, Any]:
     photo = row["id"]
     if not isinstance(photo, str) or not photo or "\0" in photo:
