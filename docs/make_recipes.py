@@ -18,6 +18,7 @@ OPTIONS = tuple(
         "aspect_options.py",
         "reranking_options.py",
         "recognition_options.py",
+        "matching_options.py",
     )
 )
 METHOD = "method"

@@ -71,6 +71,7 @@ _ROOM_OF = {
     "abandon_rebuild": "pipeline",
     "add_to_index": "pipeline",
     "build_index": "pipeline",
+    "clean_collection": "pipeline",
     "fit_weights": "pipeline.weights",
     "open_model": "pipeline",
     "recognise_folder": "pipeline",

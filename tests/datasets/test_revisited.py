@@ -142,18 +142,33 @@ class Calls:
 def test_a_pickle_that_asks_for_more_is_refused_by_name(put, tmp_path, monkeypatch, value, name, protocol):
     monkeypatch.chdir(tmp_path)
     file = put(changed(easy=value), "gnd_bad.pkl", protocol)
-    with pytest.raises(ValueError, match=rf"gnd_bad\.pkl asks for {name}; only numpy arrays and plain"):
+    with pytest.raises(
+        ValueError, match=rf"gnd_bad\.pkl .*: it names {name}, and only numbers, text and arrays"
+    ):
         import_revisited(file)
     assert not Path("pwned").exists()
 
 
 def test_other_codecs_and_outside_objects_are_refused(put):
     for text, name in [
-        (b"c_codecs\nencode\n(Vx\nVzlib\ntR.", "_codecs.encode to zlib"),
+        (b"c_codecs\nencode\n(Vx\nVzlib\ntR.", "_codecs.encode to 'zlib'"),
         (b"Pme\n.", "the outside object 'me'"),
     ]:
-        with pytest.raises(ValueError, match=f"asks for {name}"):
+        with pytest.raises(ValueError, match=f"it names {name}"):
             import_revisited(put(text, "gnd_bad.pkl"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\x80\x04})" + b"\x85" * 20_000 + b"K\x01s.",
+        b"\x80\x05\x8e" + (2**40).to_bytes(8, "little") + b"abc.",
+    ],
+    ids=["a deeply nested key", "bytes that are only declared"],
+)
+def test_what_would_end_the_process_is_refused(put, text):
+    with pytest.raises(ValueError, match=r"gnd_bad\.pkl cannot be read as plain data"):
+        import_revisited(put(text, "gnd_bad.pkl"))
 
 
 @settings(max_examples=40)
@@ -186,7 +201,12 @@ def test_a_damaged_pickle_is_one_line_or_the_same_truth(data):
         (changed(easy=[5]), "query 'qa', easy must be positions in imlist, 0 to 4"),
         (changed(junk=[-1]), "junk must be positions"),
         (changed(hard=["a_1"]), "hard must be positions"),
+        (changed(easy=[True]), "easy must be positions"),
+        (changed(easy=3), "easy must be a list"),
+        ({**GROUND_TRUTH, "gnd": 1}, "gnd must be a list"),
         (changed(bbx=[1, 2, 3]), "bbx must be four numbers"),
+        (changed(bbx=[1, 2, 3, 10**400]), "bbx must be four numbers"),
+        (changed(bbx=[1, 2, 3, "4"]), "bbx must be four numbers"),
         (changed(bbx=[5, 2, 3, 9]), r"bbx \[5.0, 2.0, 3.0, 9.0\] is empty"),
         (changed(easy=[0, 4]), "query 'qa' has 'x_1' in two of easy, hard and junk"),
         ({**GROUND_TRUTH, "gnd": [{"ok": []}] * 3}, "old Oxford5k and Paris6k files are not read"),

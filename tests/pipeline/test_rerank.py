@@ -8,7 +8,9 @@ from landseer.pipeline import rerank_folder, result_facts, result_table, run_rec
 from landseer.pipeline.rerank import bank_of, bank_photos, context_of
 from landseer.recipe import BankOptions, recipe_from
 from landseer.reranking import rerank
-from landseer.storage import load_collection, load_descriptors, load_ranking, load_steps
+from landseer.search import search_exact
+from landseer.search.living import LivingIndex
+from landseer.storage import load_collection, load_descriptors, load_ranking, load_steps, save_ranking
 
 CHAIN = [
     {"method": "expansion", "query_neighbours": 2},
@@ -199,3 +201,25 @@ def test_a_recipe_without_re_ranking_and_uneven_models_are_refused(done, tmp_pat
             queries=[folder / "query"] * 2,
             gallery=[folder / "index"],
         )
+
+
+def test_a_ranking_of_a_living_index_is_re_ranked_by_what_went_into_it(done, collection_folder, tmp_path):
+    """Photos were removed since: the descriptors still have them, the answers do not."""
+    folder = done.out / "untrained"
+    photos, queries = load_descriptors(folder / "index"), load_descriptors(folder / "query")
+    with LivingIndex.create(tmp_path / "I", model="m", dim=photos.dim) as index:
+        index.add(photos, [{"id": photo} for photo in photos.ids], model="m")
+        index.remove(photos.ids[::3])
+        save_ranking(index.search(queries, k=9), tmp_path / "living", made_by={})
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('title = "r"\n[[reranking]]\nmethod = "expansion"\nquery_neighbours = 2\n')
+    given = {"queries": [folder / "query"], "gallery": [folder / "index"]}
+    rerank_folder(tmp_path / "living", recipe, tmp_path / "out", **given)
+    found = load_ranking(tmp_path / "out")
+    left = photos.take([photo for photo in photos.ids if photo not in photos.ids[::3]])
+    want = rerank(
+        search_exact(queries, left, k=9),
+        recipe_from({**RERANKED, "reranking": CHAIN[:1]}).reranking,
+        context_of((queries, left, None), None),
+    )
+    assert found.gallery_ids == left.ids and same(found, want.ranking)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -209,7 +211,7 @@ def variants(cls: type, name: str, hint: Any) -> list[Any]:
     """Possible options that differ in one field only; where it depends on another, beside a value of that."""
     others = [(other, kind) for of, other, kind in plain_fields() if of is cls and other != name]
     contexts = [{}, *({other: value} for other, kind in others for value in candidates(kind))]
-    for context in contexts:
+    for context in itertools.chain(contexts, sections(cls)):
         found = []
         for value in [dataclasses.MISSING, *candidates(hint)]:
             changed = {} if value is dataclasses.MISSING else {name: value}
@@ -222,6 +224,14 @@ def variants(cls: type, name: str, hint: Any) -> list[Any]:
         if len(found) > 1:
             return found
     return found
+
+
+def sections(cls: type) -> Iterator[dict[str, Any]]:
+    """A section of *cls*, one of its values another than usual."""
+    for name, hint in get_type_hints(cls).items():
+        for inner, value, kind in plain_fields() if dataclasses.is_dataclass(hint) else ():
+            if inner is hint:
+                yield from ({name: options} for options in variants(hint, value, kind))
 
 
 @pytest.mark.parametrize(
@@ -293,8 +303,11 @@ BETWEEN = (
     "erase_largest",
     (DiffusionOptions, "alpha"),
     (DiffusionOptions, "tolerance"),
+    "confidence",
+    "contrast",
+    "detection",
 )
-"""Shares that can be neither 0 nor 1."""
+"""Shares and likelihoods that can be neither 0 nor 1."""
 
 
 @pytest.mark.parametrize(

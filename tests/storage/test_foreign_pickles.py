@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from landseer.storage.foreign import load_plain_pickle
+from landseer.storage.foreign.pickles import ARRAYS as ARRAYS_ONLY
 
 QUICK = settings(max_examples=40)
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -213,6 +214,26 @@ def test_bytes_flipped_at_random_give_data_or_one_line(tmp_path):
                 load_plain_pickle(path)
             except ValueError as error:
                 assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_less_may_be_admitted(tmp_path, protocol):
+    path = tmp_path / "p"
+    content = pickle.dumps({"a": [*PLAIN["arrays"], *PLAIN["scalars"]], "b": b"x"}, protocol=protocol)
+    path.write_bytes(content)
+    assert same(load_plain_pickle(path, admitted=ARRAYS_ONLY), pickle.loads(content))
+    for value, name in ((collections.OrderedDict(), "collections.OrderedDict"), (1 + 2j, "complex")):
+        path.write_bytes(pickle.dumps(value, protocol=protocol))
+        load_plain_pickle(path)
+        with pytest.raises(ValueError, match=rf"it names .*{name}, and only numbers"):
+            load_plain_pickle(path, admitted=ARRAYS_ONLY)
+
+
+def test_what_is_not_known_here_cannot_be_admitted(tmp_path):
+    path = tmp_path / "p"
+    path.write_bytes(pickle.dumps(os.getcwd, protocol=0))
+    with pytest.raises(ValueError, match=r"it names (posix|nt)\.getcwd, and only numbers"):
+        load_plain_pickle(path, admitted={("posix", "getcwd"), ("nt", "getcwd")})
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

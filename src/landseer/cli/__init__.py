@@ -15,8 +15,12 @@ EXIT_SOME_UNREADABLE = 3
 COMMANDS = {
     "demo": "the whole chain on a generated mini world, in minutes, on a CPU",
     "import": "photos and labels of any layout -> a collection",
+    "check": "unreadable photos, copies, leaks between splits, label counts",
+    "clean": "noisy labels -> a new collection version, with the evidence for each photo",
+    "group": "unlabelled photos -> places, to be named",
     "train": "staged training, resumable; under torchrun on many GPUs",
-    "extract": "photos -> descriptors, resumable",
+    "extract": "photos -> descriptors, resumable, on any number of machines",
+    "merge": "the parts of one extraction -> one descriptors folder",
     "index": "photos -> a living index: build, add, remove, compact, rebuild, copy, verify, info",
     "search": "the photos of an index most like yours: a table, JSON or CSV",
     "rank": "batch search between two descriptor folders",
@@ -26,6 +30,7 @@ COMMANDS = {
     "report": "one self-contained HTML page of a run",
     "export": "competition files: submission.csv, checked row by row",
     "run": "train -> extract -> search -> re-rank -> evaluate -> report, in one go",
+    "serve": "REST and web explorer",
 }
 """Name -> first line of help.  The module is ``landseer.cli.<name>_command``, its command ``command``."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FROM_PHOTOS = ("places", "knn")
 """Protocols whose truth is made from what the collection says of each photo."""
+
+_OPTIONS = {"rectangular": "rectangular-ap"}
+"""Settings of a protocol whose option on the command line is called otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,11 @@ class Order:
     help="Whose definition.  [default: revisited where relevant photos are graded, else gldv2]",
 )
 @click.option(
+    "--probabilities",
+    is_flag=True,
+    help="Recognition of another tool: confidences are probabilities, so give their calibration error, too.",
+)
+@click.option(
     "--trained-on", type=FOLDER, help="Collection trained on: report its landmarks and the others apart."
 )
 @click.option(
@@ -88,6 +97,7 @@ def command(
     query_ids: str | None,
     gallery_ids: str | None,
     protocol: str | None,
+    probabilities: bool,
     trained_on: Path | None,
     metres: float | None,
     queries: str | None,
@@ -108,10 +118,14 @@ def command(
     gldv2: mAP@100 of the Google Landmark challenges; revisited: Oxford and Paris, Easy, Medium and Hard; ilias:
     mAP@1000; places: recall@N within some metres; knn: mAP@R, R-precision, recall and CMC by landmark.
 
+    What names a landmark a query instead (a run's recognition folder, what landseer recognise writes, a submission) is
+    scored by GAP, accuracy and false accepts.
+
     \b
     Example:
         landseer evaluate runs/a/ranking runs/b/ranking --truth gld-mini --trained-on gld-mini
         landseer evaluate oxford/ranking --truth roxford5k --queries cropped --mistakes
+        landseer evaluate runs/a/trained/recognition runs/b/trained/recognition --truth gld-mini
     """
     refuse_outputs(rankings, per_query, out)
     if sum((as_json, latex, mistakes)) > 1:
@@ -132,10 +146,19 @@ def command(
         allow_overlap=allow_overlap,
     )
     order = Order(format=format_, query_ids=query_ids, gallery_ids=gallery_ids)
+    named = are_recognitions(rankings)
+    if named:
+        refuse_rankings_only(scoring, order, mistakes=mistakes)
+    elif probabilities:
+        raise ValueError("--probabilities is of recognitions, and these are rankings; leave it out")
     if mistakes:
         click.echo(mistakes_text(rankings, truth, scoring, order))
         return
-    runs = evaluate_folders(rankings, truth, scoring, order)
+    runs = (
+        evaluate_recognitions(rankings, truth, trained_on, probabilities=probabilities)
+        if named
+        else evaluate_folders(rankings, truth, scoring, order)
+    )
     write_outputs(runs, per_query, out)
     differences = compared(runs)
     click.echo(as_json_text(runs, differences) if as_json else as_table(runs, differences, latex=latex))
@@ -164,10 +187,7 @@ def evaluate_folders(
     from landseer.storage.foreign import fingerprint_of_source
 
     collection = load_collection(truth)
-    queries = collection.in_split("query")
-    landmark_of = {photo: int(n) for photo, n in zip(queries.ids, queries.landmark_N, strict=True) if n >= 0}
-    trained = None if scoring.trained_on is None else load_collection(scoring.trained_on).in_split("train")
-    landmarks = None if trained is None else set(trained.landmark_N[trained.landmark_N >= 0].tolist())
+    known_of = landmarks_known(collection, scoring.trained_on)
     runs = {}
     for place in rankings:
         ranking = read(place, collection, order)
@@ -178,10 +198,78 @@ def evaluate_folders(
             known,
             protocol=protocol,
             allow_overlap=scoring.allow_overlap,
-            trained_landmarks=landmarks,
-            landmark_of=landmark_of,
             title=Path(place).name,
             made_by=made_by,
+            **known_of,
+        )
+    return runs
+
+
+def landmarks_known(collection: Collection, trained_on: Path | None) -> dict[str, Any]:
+    """What both kinds of evaluation are told of landmarks: those of the queries, and those trained on."""
+    from landseer.storage import load_collection
+
+    queries = collection.in_split("query")
+    landmark_of = {photo: int(n) for photo, n in zip(queries.ids, queries.landmark_N, strict=True) if n >= 0}
+    landmarks = None
+    if trained_on is not None:
+        from landseer.cleaning.leaks import landmarks_trained_on
+
+        landmarks = landmarks_trained_on(load_collection(trained_on), collection)
+    return {"landmark_of": landmark_of, "trained_landmarks": landmarks}
+
+
+def are_recognitions(places: tuple[str, ...]) -> bool:
+    """Whether all of *places* name landmarks.  Raises ``ValueError`` where some do and some rank photos."""
+    from landseer.pipeline.recognise_run import names_landmarks
+
+    kinds = {place: names_landmarks(place) for place in places}
+    if len(set(kinds.values())) > 1:
+        first = next(place for place, named in kinds.items() if named)
+        raise ValueError(f"{first} names landmarks, and others here rank photos; evaluate them apart")
+    return all(kinds.values())
+
+
+def refuse_rankings_only(scoring: Scoring, order: Order, *, mistakes: bool) -> None:
+    """Raise ``ValueError`` for options that a recognition has no use for."""
+    given = {
+        "protocol": scoring.protocol not in (None, "gldv2"),
+        **{_OPTIONS.get(name, name): True for name in scoring.settings},
+        "allow-overlap": scoring.allow_overlap,
+        "mistakes": mistakes,
+        **{name: value is not None for name, value in asdict(order).items()},
+    }
+    strange = next((name for name, is_given in given.items() if is_given), None)
+    if strange is not None:
+        raise ValueError(f"--{strange.replace('_', '-')} has no meaning for a recognition; leave it out")
+
+
+def evaluate_recognitions(
+    places: tuple[str, ...], truth: Path, trained_on: Path | None, *, probabilities: bool
+) -> dict[str, Evaluated]:
+    """Score each recognition against the truth of a collection folder: place as given -> result."""
+    from landseer.evaluation import evaluate_recognition
+    from landseer.pipeline.recognise_run import read_named
+    from landseer.storage import load_collection
+    from landseer.storage.foreign import fingerprint_of_source
+
+    collection = load_collection(truth)
+    if collection.truth is None:
+        raise ValueError(
+            f"{truth} holds no truth (no query with known answers); import one with a solution file"
+        )
+    known_of = landmarks_known(collection, trained_on)
+    runs = {}
+    for place in places:
+        found = read_named(place, probabilities=probabilities)
+        runs[place] = evaluate_recognition(
+            found.recognition,
+            collection.truth,
+            calibrated=found.calibrated,
+            not_calibrated=found.why_not,
+            title=Path(place).name,
+            made_by={"recognition": fingerprint_of_source(place), "truth": collection.fingerprint},
+            **known_of,
         )
     return runs
 
@@ -243,10 +331,9 @@ def judge(collection: Collection, folder: Path, ranking: Ranking, scoring: Scori
 
 def _fitting(settings: dict[str, Any], name: str, kind: type[Protocol]) -> dict[str, Any]:
     """*settings* as they are.  Raises ``ValueError`` for one that the protocol *name* does not have."""
-    options = {"rectangular": "rectangular-ap"}
     strange = next((key for key in settings if key not in {field.name for field in fields(kind)}), None)
     if strange is not None:
-        option = options.get(strange, strange).replace("_", "-")
+        option = _OPTIONS.get(strange, strange).replace("_", "-")
         raise ValueError(f"--{option} has no meaning under the protocol {name}; leave it out")
     return settings
 
@@ -278,7 +365,8 @@ def save_evaluated(found: Evaluated, out: Path) -> None:
     """Write the report folder *out* with the per-query table beside the numbers."""
     from landseer.storage import save_report
 
-    parents = {role: found.report.made_by[role] for role in ("ranking", "truth")}
+    roles = ("ranking", "recognition", "truth")
+    parents = {role: found.report.made_by[role] for role in roles if role in found.report.made_by}
     save_report(found.report, out, tables={"per_query": found.per_query}, parents=parents)
 
 
@@ -290,18 +378,35 @@ def as_table(runs: dict[str, Evaluated], differences: list[Difference], *, latex
         return latex_table(runs, differences)
     parts = [comparison_table(runs), difference_table(differences) if differences else ""]
     for folder, found in runs.items():
-        answers = found.report.protocol["answers a query"]
-        parts.append("" if answers.isdigit() else f"note: {folder} has answers a query: {answers}")
+        answers = found.report.protocol.get("answers a query", "")
+        short = bool(answers) and not answers.isdigit()
+        parts.append(f"note: {folder} has answers a query: {answers}" if short else "")
+    parts.append("\n".join(trained_lines(runs)))
     return "\n\n".join(part for part in parts if part)
+
+
+def trained_lines(runs: dict[str, Evaluated]) -> Iterator[str]:
+    """Of how many queries the landmark was trained on, where that was asked; once for runs of the same queries."""
+    from landseer.evaluation.seen import share_trained_on
+
+    shares = {folder: share_trained_on(found.per_query) for folder, found in runs.items()}
+    told = {folder: share for folder, share in shares.items() if share.share is not None}
+    if len(set(told.values())) == 1:
+        yield str(next(iter(told.values())))
+    else:
+        yield from (f"{folder}: {share}" for folder, share in told.items())
 
 
 def as_json_text(runs: dict[str, Evaluated], differences: list[Difference]) -> str:
     """Folder -> report and, of a later run, its differences to the first, as JSON."""
     import json
 
+    from landseer.evaluation.seen import share_trained_on
+
     found = {
         folder: {
             **asdict(run.report),
+            "trained_on": asdict(share_trained_on(run.per_query)),
             "differences": [asdict(entry) for entry in differences if entry.run == folder],
         }
         for folder, run in runs.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,23 +54,54 @@ def command() -> None:
 
 @command.command("gldv2")
 @click.argument("source", type=FOLDER)
+@click.option(
+    "--none",
+    "strangers",
+    type=FOLDER,
+    help="A folder below SOURCE of photos known to show no landmark: recognition is calibrated on them.",
+)
 @_out
 @_no_file_check
 @_keep_missing
 @_json
-def _gldv2(*, source: Path, out: Path, no_file_check: bool, keep_missing: bool, as_json: bool) -> None:
+def _gldv2(
+    *,
+    source: Path,
+    strangers: Path | None,
+    out: Path,
+    no_file_check: bool,
+    keep_missing: bool,
+    as_json: bool,
+) -> None:
     """Google Landmarks v2: train/, index/ and test/ (loose or in tar shards), CSV files in metadata/.
 
     \b
     Example:
         landseer import gldv2 /data/gldv2 --out gldv2
     """
-    from landseer.datasets import import_gldv2
+    from landseer.datasets import import_gldv2, with_strangers
+
+    if strangers is not None and not strangers.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"--none: {strangers} does not lie below {source}; move it there")
 
     def read(progress: Progress) -> tuple[Collection, Summary]:
-        return import_gldv2(
+        collection, summary = import_gldv2(
             source, check_files=not no_file_check, keep_missing=keep_missing, progress=progress
         )
+        if strangers is not None:
+            below = strangers.resolve().relative_to(source.resolve()).as_posix()
+            before, collection = len(collection), with_strangers(collection, below)
+            more = len(collection) - before
+            summary = replace(
+                summary,
+                photos=summary.photos + more,
+                splits={**summary.splits, "train": summary.splits.get("train", 0) + more},
+                notes=(
+                    *summary.notes,
+                    f"{more:,} photos of {strangers} joined train as photos of no landmark",
+                ),
+            )
+        return collection, summary
 
     _import(read, out, {"importer": "gldv2"}, as_json=as_json)
 

@@ -44,6 +44,11 @@ _weights = click.option(
     type=click.Path(path_type=Path),
     help='Backbone weights, where a recipe says weights = "file".',
 )
+_recipe = click.option(
+    "--recipe",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Keep its [[reranking]] and [recognition] for landseer search --rerank and landseer serve.",
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 
 
@@ -68,6 +73,7 @@ def command() -> None:
     help="Model folder, ensemble folder or recipe.  [default: DINOv2 small from the hub]",
 )
 @_weights
+@_recipe
 @_labels
 @_workers
 @_device
@@ -173,6 +179,7 @@ def _compact(index: str) -> None:
 @click.option(
     "--drop-unreadable", is_flag=True, help="Remove photos from INDEX that cannot be read any more."
 )
+@_recipe
 @click.option("--abandon", is_flag=True, help="Forget the rebuild under way, and what it has done.")
 @click.option(
     "--recall",
@@ -190,6 +197,7 @@ def _rebuild(
     *,
     index: str,
     model: Path | None,
+    recipe: Path | None,
     abandon: bool,
     recall: float | None,
     k: int | None,
@@ -197,7 +205,7 @@ def _rebuild(
     drop_unreadable: bool,
     **options: Any,
 ) -> None:
-    """Describe all photos of INDEX again, by another --model; or build its search structure anew, for a --recall.
+    """Describe all photos of INDEX again, by another --model; or make its search structure, or keep a recipe.
 
     The old model answers until all are done; then the new one does, at once.  The photos are read where they
     lay when they were added.  Stopped or killed at any moment, the same command goes on.  Where photos cannot
@@ -210,17 +218,21 @@ def _rebuild(
     Example:
         landseer index rebuild INDEX --model RUN/trained/model
         landseer index rebuild INDEX --recall 0.95
+        landseer index rebuild INDEX --recipe recipe.toml
     """
     from landseer.cli.progress import progress_bars
     from landseer.pipeline import abandon_rebuild, rebuild_index
 
-    if (model is not None) + abandon + (recall is not None) != 1:
+    if (model is not None) + abandon + (recall is not None) + (recipe is not None) != 1:
         raise ValueError(
-            "say one of --model (describe all photos by another), --recall (build the search structure) and "
-            "--abandon (forget the rebuild under way)"
+            "say one of --model (describe all photos by another), --recall (build the search structure), "
+            "--recipe (keep its re-ranking and recognition) and --abandon (forget the rebuild under way)"
         )
     if k is not None and recall is None:
         raise ValueError("-k belongs to --recall; leave it out")
+    if recipe is not None:
+        _keep(index, recipe)
+        return
     if recall is not None:
         _build_structure(index, recall=recall, k=k or 100, as_json=as_json)
         return
@@ -231,6 +243,13 @@ def _rebuild(
     with progress_bars() as show:
         done = rebuild_index(index, model=model, drop_unreadable=drop_unreadable, progress=show, **options)
     _print_rebuilt(done, as_json=as_json)
+
+
+def _keep(index: str, recipe: Path) -> None:
+    from landseer.pipeline.indexing.settings import keep_recipe
+
+    methods = ", then ".join(options.method for options in keep_recipe(index, recipe).reranking)
+    click.echo(f"{index} re-ranks by {methods}" if methods else f"{index} does not re-rank")
 
 
 def _build_structure(index: str, *, recall: float, k: int, as_json: bool) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from landseer.cli import EXIT_SOME_UNREADABLE
+from landseer.cli.matching_flags import matching_files
 
 if TYPE_CHECKING:
+    from landseer.matching import MatchingSetup
     from landseer.pipeline import RunResult
     from landseer.types import Collection
 
@@ -40,6 +42,7 @@ also_option = click.option(
     type=click.Path(path_type=Path),
     help='Backbone weights (.safetensors or .pth), where the recipe says weights = "file".',
 )
+@matching_files
 @also_option
 @click.option("--root", type=click.Path(path_type=Path), help="Where the photos lie now, if they have moved.")
 @click.option(
@@ -60,6 +63,7 @@ def command(
     data: Path,
     out: Path,
     weights: Path | None,
+    matching: MatchingSetup,
     also: tuple[str, ...],
     root: Path | None,
     workers: int | None,
@@ -89,6 +93,7 @@ def command(
             out,
             also=named_collections(also),
             weights=weights,
+            matching=matching,
             workers=workers,
             device=device,
             checkpoint_every=checkpoint_every,

@@ -32,6 +32,7 @@ CSV_COLUMNS = ("rank", "score", "id", "path", "landmark", "landmark_name", "coun
     type=click.FloatRange(min=0, min_open=True, max=1),
     help="Search approximately, by what landseer index rebuild --recall made.  [default: exactly]",
 )
+@click.option("--rerank", is_flag=True, help="Put the answers in order by the recipe that INDEX keeps.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Threads that decode and describe.  [default: cores]"
 )
@@ -45,6 +46,7 @@ def command(
     k: int,
     where: str | None,
     recall: float | None,
+    rerank: bool,
     workers: int | None,
     device: str,
     as_json: bool,
@@ -64,7 +66,9 @@ def command(
 
     if as_json and as_csv:
         raise ValueError("--json and --csv exclude each other; choose one")
-    found = search_index(index, photos, k=k, where=where, recall=recall, workers=workers, device=device)
+    found = search_index(
+        index, photos, k=k, where=where, recall=recall, rerank=rerank, workers=workers, device=device
+    )
     if as_json:
         click.echo(json.dumps([asdict(each) for each in found]))
     elif as_csv:

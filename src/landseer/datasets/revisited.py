@@ -8,7 +8,6 @@ are ``easy``, ``hard`` and ``junk``, and ``bbx``, the box of the query that show
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,13 @@ from landseer.datasets.sheet import Sheet
 from landseer.datasets.shelf import attach_paths, find_photos
 from landseer.datasets.summary import Findings, Progress, Summary
 from landseer.datasets.tables import landmark_table, photo_table
+from landseer.storage.foreign.pickles import ARRAYS, load_plain_pickle
 from landseer.types import Collection, Truth
 
 _ENDINGS = (".pkl", ".json")
 _GRADES = ("easy", "hard", "junk")
+_FARTHEST_PX = 1e9
+"""No photo has so many pixels in a row."""
 
 
 def import_revisited(
@@ -101,7 +103,7 @@ def _ground_truth(file: Path) -> _GroundTruth:
         raise ValueError(
             f"{file} is no ground truth of Revisited Oxford or Paris; name a gnd_*.pkl or gnd_*.json"
         )
-    read = _unpickled(file) if file.suffix == ".pkl" else _parsed(file)
+    read = load_plain_pickle(file, admitted=ARRAYS) if file.suffix == ".pkl" else _parsed(file)
     if not isinstance(read, dict) or not {"imlist", "qimlist", "gnd"} <= read.keys():
         raise ValueError(
             f"{file} lacks imlist, qimlist or gnd; is it a ground truth of Revisited Oxford or Paris?"
@@ -113,7 +115,7 @@ def _ground_truth(file: Path) -> _GroundTruth:
         raise ValueError(
             f"{file} names a photo twice{first}; queries are no part of the gallery in the revisited sets"
         )
-    entries = list(read["gnd"])
+    entries = _listed(read["gnd"], f"{file}, gnd")
     if len(entries) != len(queries):
         raise ValueError(f"{file} has {len(queries)} queries but {len(entries)} entries of gnd")
     graded, boxes = [], []
@@ -132,8 +134,16 @@ def _ground_truth(file: Path) -> _GroundTruth:
     return _GroundTruth(gallery=gallery, queries=queries, graded=tuple(graded), boxes=boxes)
 
 
+def _listed(values: Any, where: str) -> list[Any]:
+    """The entries of a list or of an array."""
+    found = values.ravel().tolist() if isinstance(values, np.ndarray) else values
+    if not isinstance(found, list | tuple):
+        raise ValueError(f"{where} must be a list")
+    return list(found)
+
+
 def _names(values: Any, where: str) -> tuple[str, ...]:
-    names = list(values)
+    names = _listed(values, where)
     # a damaged file may hold letters that no file name can have
     if not names or not all(isinstance(name, str) and name and name.isprintable() for name in names):
         raise ValueError(f"{where} must be a list of names")
@@ -141,17 +151,21 @@ def _names(values: Any, where: str) -> tuple[str, ...]:
 
 
 def _members(values: Any, gallery: Sequence[str], where: str) -> tuple[str, ...]:
-    numbers = np.asarray(values).ravel()
-    if numbers.size and (
-        not np.issubdtype(numbers.dtype, np.integer) or numbers.min() < 0 or numbers.max() >= len(gallery)
-    ):
+    numbers = _listed(values, where)
+    if not all(_is_number(number, int, np.integer) and 0 <= number < len(gallery) for number in numbers):
         raise ValueError(f"{where} must be positions in imlist, 0 to {len(gallery) - 1}")
-    return tuple(gallery[number] for number in dict.fromkeys(numbers.tolist()))
+    return tuple(gallery[number] for number in dict.fromkeys(map(int, numbers)))
+
+
+def _is_number(value: Any, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _box(values: Any, where: str) -> list[float]:
-    box = np.asarray(values).ravel()
-    if box.shape != (4,) or not np.issubdtype(box.dtype, np.number) or not np.all(np.isfinite(box)):
+    box = _listed(values, f"{where}, bbx")
+    if len(box) != 4 or not all(
+        _is_number(side, int, float, np.number) and -_FARTHEST_PX < side < _FARTHEST_PX for side in box
+    ):
         raise ValueError(f"{where}, bbx must be four numbers: left, top, right, bottom")
     left, top, right, bottom = (float(side) for side in box)
     if left >= right or top >= bottom:
@@ -238,111 +252,3 @@ def _parsed(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{file} cannot be read as JSON ({error}); is it damaged?") from None
-
-
-def _unpickled(file: Path) -> Any:
-    try:
-        with file.open("rb") as stream:
-            return _ArraysOnly(stream, encoding="latin1").load()
-    except _RefusedError as error:
-        raise ValueError(
-            f"{file} asks for {error}; only numpy arrays and plain containers are read from a pickle"
-        ) from None
-    # what a damaged pickle raises depends on the byte that is wrong
-    except (
-        pickle.UnpicklingError,
-        ArithmeticError,
-        AttributeError,
-        EOFError,
-        LookupError,
-        MemoryError,
-        OSError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise ValueError(
-            f"{file} cannot be read as a pickle ({error or 'it ends early'}); is it damaged?"
-        ) from None
-
-
-class _RefusedError(Exception):
-    """A pickle names something that is neither an array nor a plain container."""
-
-
-def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """What a pickle of protocol 2 or below calls for bytes, and nothing else of the codecs."""
-    if encoding != "latin1":
-        raise _RefusedError(f"_codecs.encode to {encoding}")
-    return text.encode("latin1")
-
-
-def _no_bytes() -> bytes:
-    """What a pickle of protocol 2 or below calls for no bytes."""
-    return b""
-
-
-class _Kind:
-    """What a pickle says of an array's elements; of numpy's own dtype a forged state could do harm."""
-
-    def __init__(self, code: str, *_: Any) -> None:
-        self._code = code
-        self._order: Any = "="
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._order = state[1]
-
-    def values(self, data: Any) -> list[Any]:
-        """The elements in *data*: bytes, or of an array of objects their list."""
-        kind = np.dtype(self._code).newbyteorder(self._order)
-        if kind.hasobject:
-            if not isinstance(data, list):
-                raise ValueError("an array of objects without a list of them")
-            return data
-        # a pickle of Python 2 has its bytes as text
-        return list(np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, kind).tolist())
-
-
-class _Array(list[Any]):
-    """An array, read as the flat list of its elements."""
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, _, kind, _, data = state
-        self[:] = kind.values(data)
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
-def _from_buffer(data: Any, kind: _Kind, *_: Any) -> _Array:
-    """What a pickle of protocol 5 calls for an array."""
-    return _Array(kind.values(data))
-
-
-def _scalar(kind: _Kind, data: Any) -> Any:
-    return kind.values(data)[0]
-
-
-_ADMITTED = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Kind,
-    ("_codecs", "encode"): _latin1_bytes,
-    ("__builtin__", "bytes"): _no_bytes,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-}
-"""All that a pickle may name, and what stands in for it: no code of numpy's sees what the pickle says."""
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Reads numpy arrays, scalars and plain containers; refuses anything else by its name before it is made."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        entry = (module.replace("numpy._core.", "numpy.core.", 1), name)  # numpy 2 calls its core _core
-        if entry not in _ADMITTED:
-            raise _RefusedError(f"{module}.{name}")
-        return _ADMITTED[entry]
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise _RefusedError(f"the outside object {pid!r}")

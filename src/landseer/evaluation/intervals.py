@@ -129,6 +129,73 @@ def gap_interval(
     A query drawn twice is in the pool twice, its copies side by side.  A resample without any landmark is
     not one of the statistic's and is left out.
     """
+    num_clusters = _num_clusters(cluster_Q)
+    if num_clusters < 2 or not resamples:
+        return 0.0, 1.0
+    gaps = _gaps(right_M, query_M, shown_Q, cluster_Q)
+    widest = max(num_clusters, len(right_M))
+    blocks = [gaps(weight_RC) for weight_RC in _resampled(num_clusters, resamples, seed, widest=widest)]
+    return _percentiles(np.concatenate(blocks), float(summed_precision(right_M) / shown_Q.sum()))
+
+
+def gap_difference_interval(
+    pools: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    shown_Q: np.ndarray,
+    cluster_Q: np.ndarray,
+    *,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    """The interval of the second pool's GAP minus the first's, both from the same resamples.
+
+    Each of *pools* is ``right_M`` and ``query_M`` of one run, sorted; see ``gap_interval``.
+    """
+    num_clusters = _num_clusters(cluster_Q)
+    if num_clusters < 2 or not resamples:
+        return -1.0, 1.0
+    (first, second), num_shown = [_gaps(*pool, shown_Q, cluster_Q) for pool in pools], shown_Q.sum()
+    widest = max(num_clusters, *(len(right_M) for right_M, _ in pools))
+    blocks = [
+        second(weight_RC) - first(weight_RC)
+        for weight_RC in _resampled(num_clusters, resamples, seed, widest=widest)
+    ]
+    before, after = (float(summed_precision(right_M) / num_shown) for right_M, _ in pools)
+    return _percentiles(np.concatenate(blocks), after - before)
+
+
+def calibration_error_interval(
+    miss_M: np.ndarray,
+    bin_M: np.ndarray,
+    cluster_M: np.ndarray,
+    num_clusters: int,
+    *,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    """The interval of ECE: *miss_M* is each prediction's confidence minus 1 if right, *bin_M* its bin.
+
+    Chance moves every bin off its line, so a resample's error lies rather above the measured one than below.
+    """
+    if num_clusters < 2 or not resamples:
+        return 0.0, 1.0
+    num_bins = int(bin_M.max()) + 1
+    cell_M = cluster_M * num_bins + bin_M
+    miss_CB = np.bincount(cell_M, weights=miss_M, minlength=num_clusters * num_bins)
+    miss_CB = miss_CB.reshape(num_clusters, num_bins)
+    made_C = np.bincount(cluster_M, minlength=num_clusters)
+    blocks = []
+    for weight_RC in _resampled(num_clusters, resamples, seed, widest=max(num_clusters, num_bins)):
+        total_R = np.abs(weight_RC @ miss_CB).sum(axis=1)
+        made_R = weight_RC @ made_C
+        blocks.append(np.divide(total_R, made_R, out=np.full(len(total_R), np.nan), where=made_R > 0))
+    measured = float(np.abs(miss_CB.sum(axis=0)).sum() / len(miss_M))
+    return _percentiles(np.concatenate(blocks), measured)
+
+
+def _gaps(
+    right_M: np.ndarray, query_M: np.ndarray, shown_Q: np.ndarray, cluster_Q: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from ``weight_RC`` to the GAP of each resample, ``[r]``; NaN where it has no landmark."""
     cluster_M = cluster_Q[query_M]
     shown_C = np.bincount(cluster_Q, weights=shown_Q)
     right = np.flatnonzero(right_M)
@@ -147,12 +214,7 @@ def gap_interval(
         )
         return gap_R
 
-    num_clusters = _num_clusters(cluster_Q)
-    if num_clusters < 2 or not resamples:
-        return 0.0, 1.0
-    widest = max(num_clusters, len(right_M))
-    blocks = [gaps(weight_RC) for weight_RC in _resampled(num_clusters, resamples, seed, widest=widest)]
-    return _percentiles(np.concatenate(blocks), float(summed_precision(right_M) / shown_Q.sum()))
+    return gaps
 
 
 def _num_clusters(cluster_Q: np.ndarray) -> int:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from landseer.evaluation.paired import Difference, protocol_of
+from landseer.evaluation.recognition import PROTOCOL as RECOGNITION
 from landseer.evaluation.scoring import Evaluated
 
 _SPECIAL = str.maketrans(
@@ -30,7 +31,7 @@ def comparison_table(runs: Mapping[str, Evaluated], *, beside: tuple[str, ...] |
 
 def _lines(runs: Mapping[str, Evaluated], beside: tuple[str, ...] | None) -> list[tuple[str, ...]]:
     first = next(iter(runs.values()))
-    beside = protocol_of(first).beside if beside is None else beside
+    beside = _beside(first) if beside is None else beside
     metric = first.report.protocol["metric"]
     lines: list[tuple[str, ...]] = [("run", "queries", "", metric, "95 %", *beside)]
     for run, found in runs.items():
@@ -42,11 +43,26 @@ def _lines(runs: Mapping[str, Evaluated], beside: tuple[str, ...] | None) -> lis
                 str(number.num_queries),
                 f"{number.value:.4f}",
                 f"{number.low:.4f}-{number.high:.4f}",
-                *(f"{found.report.value(name, number.group):.4f}" for name in beside),
+                *(_cell(found, name, number.group) for name in beside),
             )
             for number in headline
         ]
     return lines
+
+
+def _beside(found: Evaluated) -> tuple[str, ...]:
+    """What stands beside the headline: what the protocol shows, of a recognition all else that was measured."""
+    if found.report.protocol["protocol"] != RECOGNITION:
+        return protocol_of(found).beside
+    names = dict.fromkeys(number.name for number in found.report.numbers)
+    return tuple(name for name in names if name != found.report.protocol["metric"])
+
+
+def _cell(found: Evaluated, name: str, group: str) -> str:
+    """A figure, or a dash where this group has no query that it is of."""
+    values = (n.value for n in found.report.numbers if (n.name, n.group) == (name, group))
+    value = next(values, None)
+    return "-" if value is None else f"{value:.4f}"
 
 
 def difference_table(differences: Sequence[Difference]) -> str:
@@ -74,10 +90,13 @@ def test_text(differences: Sequence[Difference]) -> str:
     """One sentence on what the p-values of *differences* rest on."""
     first = differences[0]
     drawn = sorted({found.test.num_flips for found in differences if not found.test.exact})
-    flips = [f"{num:,} drawn sign flips" for num in drawn]
-    flips += ["all sign flips"] if any(found.test.exact for found in differences) else []
+    noun, what = ("sign flips", "of landmarks")
+    if first.metric == "GAP":
+        noun, what = ("swaps", "of the predictions, landmark by landmark")
+    flips = [f"{num:,} drawn {noun}" for num in drawn]
+    flips += [f"all {noun}"] if any(found.test.exact for found in differences) else []
     return (
-        f"{first.metric} minus that of {first.baseline}; p two-sided by {' or '.join(flips)} of landmarks, "
+        f"{first.metric} minus that of {first.baseline}; p two-sided by {' or '.join(flips)} {what}, "
         f"Holm over {len(differences)} comparisons"
     )
 

@@ -1,5 +1,6 @@
 """The one place where the rooms meet: a whole run from a recipe, and the demonstration on the mini world."""
 
+from landseer.pipeline.clean import Cleaned, CleaningOutputs, clean_collection
 from landseer.pipeline.demo import run_demo
 from landseer.pipeline.finished import MeasuredStage, RunResult, write_run_page
 from landseer.pipeline.indexing.build import Indexed, add_to_index, build_index
@@ -15,6 +16,8 @@ from landseer.pipeline.trained import TrainedStage, TrainResult
 
 __all__ = [
     "Answers",
+    "Cleaned",
+    "CleaningOutputs",
     "Indexed",
     "MeasuredStage",
     "Rebuilt",
@@ -25,6 +28,7 @@ __all__ = [
     "abandon_rebuild",
     "add_to_index",
     "build_index",
+    "clean_collection",
     "describe",
     "open_model",
     "rebuild_index",

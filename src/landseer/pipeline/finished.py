@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from landseer.evaluation import is_calibrated
 from landseer.pipeline.measure import OVERLAP, Measured, read_measured, read_numbers
 from landseer.pipeline.members import fitted_notes
 from landseer.pipeline.setting import trains
 from landseer.pipeline.trained import stage_folders
 from landseer.recipe import Recipe, options_from
-from landseer.reporting import RunPage, StageNumbers, write_page
+from landseer.reporting import RunPage, StageNumbers, Trust, write_page
 from landseer.storage import read_json
 from landseer.training import load_losses
 from landseer.types import Collection, Report
@@ -91,6 +92,7 @@ def write_run_page(out: Path, collection: Collection) -> Path:
             StageNumbers(model=found.member or "", stage=found.stage or "", report=found.report)
             for found in result.stages
         ],
+        trust=_trust(untrained if compared else None, final),
     )
     write_page(page, out / PAGE)
     return out / PAGE
@@ -134,6 +136,19 @@ def _points(out: Path, recipe: Recipe) -> list[tuple[str | None, str | None, Pat
         if recipe.members or part.stages:
             found.append((member, part.stages[-1] if part.stages else None, home / "trained"))
     return found
+
+
+def _trust(untrained: Measured | None, final: Measured) -> Trust | None:
+    """What the page tells of recognition; None for a run of a version that did not yet say which answers are sure."""
+    report, per_query = final.recognition.report, final.recognition.per_query
+    if "accepted" not in per_query.column_names:
+        return None
+    return Trust(
+        per_query=per_query,
+        baseline_per_query=None if untrained is None else untrained.recognition.per_query,
+        calibrated=is_calibrated(report),
+        calibration=report.protocol["calibration"].removeprefix("none: "),
+    )
 
 
 def _losses(out: Path, recipe: Recipe) -> list[dict[str, float | int | str]]:

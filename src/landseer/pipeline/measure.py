@@ -1,9 +1,9 @@
 """Describe, search, recognise and evaluate with one model, and read what is there already.
 
-The folder of a measured model: ``model``, ``index``, ``query``, ``bank`` (descriptors), ``ranking``, ``retrieval`` and
-``recognition`` (numbers and the queries behind them).  Where the recipe re-ranks, ``reranked`` is what came of the
-ranking, ``retrieval`` scores that, and ``searched`` scores the ranking as it was.  Each is an artifact; what is there
-is read, not made again.
+The folder of a measured model: ``model``, ``index``, ``query``, ``bank`` (descriptors; where recognition can be
+calibrated ``held-out`` and ``none``, too), ``ranking``, ``retrieval`` and ``recognition`` (numbers and the queries
+behind them).  Where the recipe re-ranks, ``reranked`` is what came of the ranking, ``retrieval`` scores that, and
+``searched`` scores the ranking as it was.  Each is an artifact; what is there is read, not made again.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landseer.evaluation import Evaluated, evaluate_recognition, evaluate_retrieval
+from landseer.evaluation import Evaluated, evaluate_retrieval
 from landseer.pipeline.members import folder_alone
 from landseer.pipeline.model import Opened, describe, load_model, model_manifest, save_model
+from landseer.pipeline.recognise_run import calibration_photos, score_recognition
 from landseer.pipeline.rerank import (
     Triple,
-    bank_of,
     bank_photos,
     context_of,
     photos_without_landmark,
+    prepare_matching,
     rerank_into,
+    tell_unreadable,
 )
-from landseer.pipeline.setting import Setting
+from landseer.pipeline.setting import DESCRIBED, NONE, Setting
 from landseer.recipe import fingerprint
-from landseer.reranking import recognise
 from landseer.search import search_exact
 from landseer.storage import (
     load_descriptors,
@@ -36,7 +37,7 @@ from landseer.storage import (
     save_ranking,
     save_report,
 )
-from landseer.types import Collection, Descriptors, Ranking, Recognition, Report
+from landseer.types import Collection, Descriptors, Ranking, Report
 
 OVERLAP = "photos trained on that are scored"
 """What a report's ``made_by`` calls their number."""
@@ -71,7 +72,7 @@ def measure(name: str, folder: Path, make: Callable[[], Opened], setting: Settin
 def read_measured(folder: Path) -> Measured:
     """What ``measure`` left in *folder*, every file checked."""
     unreadable: dict[str, str] = {}
-    for part in ("index", "query", "bank", "none"):
+    for part in DESCRIBED:
         if not (folder / part).exists():
             continue
         unreadable.update(load_descriptors(folder / part, mmap=True, check=False).unreadable)
@@ -134,17 +135,8 @@ def _describe_and_score(name: str, folder: Path, setting: Setting) -> None:
     if not (folder / "retrieval").exists():
         retrieval = evaluate_retrieval(load_ranking(_final(folder)), landmark_of=landmark_of, **common)
         _save(retrieval, folder / "retrieval", parents)
-    _save(evaluate_recognition(_recognise(descriptors, setting), **common), folder / "recognition", parents)
-
-
-def _recognise(descriptors: Mapping[str, Descriptors], setting: Setting) -> Recognition:
-    options = setting.recipe.recognition
-    bank = bank_of(setting.collection, descriptors["bank"])
-    voters = search_exact(descriptors["query"], descriptors["bank"], k=options.voters)
-    others = None
-    if options.penalty:
-        others = search_exact(descriptors["query"], descriptors["none"], k=options.penalty_neighbours)
-    return recognise(voters, bank, options, non_landmarks=others)
+    recognition = score_recognition(descriptors, setting, {**common, "landmark_of": landmark_of})
+    _save(recognition, folder / "recognition", parents)
 
 
 def _rerank(
@@ -154,15 +146,20 @@ def _rerank(
     members = setting.recipe.parts if setting.recipe.members and folder == setting.out / "trained" else ()
     models = [_triple(folder_alone(part, setting)) for part in members]
     joint = (descriptors["query"], descriptors["index"], descriptors["bank"])
+    ranking, matcher, match = load_ranking(folder / "ranking"), setting.matcher, None
+    if matcher is not None:
+        match = prepare_matching(matcher, ranking, setting.recipe.reranking, setting.watch)
     rerank_into(
-        load_ranking(folder / "ranking"),
+        ranking,
         setting.recipe.reranking,
-        context_of(joint, setting.collection, models=models),
+        context_of(joint, setting.collection, models=models, match=match),
         folder / "reranked",
-        made_by=setting.facts,
+        made_by={**setting.facts, **setting.matching.digests()},
         parents=parents,
         explain=True,
     )
+    if matcher is not None:
+        tell_unreadable(matcher)
 
 
 def _triple(folder: Path) -> Triple:
@@ -184,7 +181,10 @@ def _describe(name: str, folder: Path, setting: Setting) -> dict[str, Descriptor
         "bank": bank_photos(collection, setting.recipe.bank),
     }
     if setting.recipe.recognition.penalty:
-        parts["none"] = photos_without_landmark(collection)
+        parts[NONE] = photos_without_landmark(collection)
+    calibrates = calibration_photos(setting)
+    if not isinstance(calibrates, str):
+        parts.update(calibrates)
     opened = load_model(folder / "model")
 
     def watcher(part: str) -> Callable[[int, int], None]:
@@ -219,6 +219,7 @@ def _scoring(folder: Path, setting: Setting) -> dict[str, Any]:
             "collection": collection.fingerprint,
             **{f"collection {called}": other.fingerprint for called, other in setting.also.items()},
             "model": model.fingerprint,
+            **setting.matching.digests(),
             OVERLAP: str(setting.num_scored_and_trained),
         },
     }

@@ -23,7 +23,7 @@ from landseer.models import (
     save_whitening,
 )
 from landseer.pipeline.model import Opened, describe
-from landseer.pipeline.setting import Setting
+from landseer.pipeline.setting import DESCRIBED, Setting
 from landseer.pipeline.weights import FittedWeights, fit_weights, load_weights, save_weights, some_landmarks
 from landseer.recipe import MemberOptions, Recipe
 from landseer.storage import load_descriptors
@@ -72,15 +72,17 @@ def lend_rows(setting: Setting, folder: Path) -> None:
 
     They lie down where ``extract_ensemble`` keeps those of members that it has done, so no photo is described again.
     """
-    for name in ("index", "query", "bank"):
+    for name in DESCRIBED:
         work = folder / f".{name}.members"
         for part in setting.recipe.parts:
+            there = folder_alone(part, setting) / name
+            if not there.exists():
+                continue
             # rows that were rounded to float16 are not those that an ensemble joins
             if (folder / name).exists() or (work / part.name).exists() or part.descriptors.dtype != "float32":
                 continue
             lent = work / f".{part.name}.lent"
             shutil.rmtree(lent, ignore_errors=True)  # there if a kill fell between the two next steps
-            there = folder_alone(part, setting) / name
             shutil.copytree(there, lent, copy_function=_link)
             lent.rename(work / part.name)
 

@@ -10,12 +10,13 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
+from landseer.matching import MatchingSetup
 from landseer.models import require_possible
 from landseer.pipeline.members import require_fittable
-from landseer.pipeline.rerank import bank_photos, photos_without_landmark
+from landseer.pipeline.rerank import bank_photos, matcher_of, photos_without_landmark
 from landseer.pipeline.setting import Machine, Setting
 from landseer.recipe import Recipe, StageOptions, fingerprint
-from landseer.storage import read_json
+from landseer.storage import open_artifact, read_json
 from landseer.storage.artifact import sha256_of
 from landseer.training import Subset, hold_out, training_subset
 from landseer.training.distributed import barrier, rank
@@ -31,10 +32,12 @@ def prepare(
     weights: Path | None,
     machine: Machine,
     scored: bool,
+    matching: MatchingSetup | None = None,
 ) -> Setting:
     """Check all that can be checked beforehand, then claim the folder *out* for the run (on the first process).
 
-    *scored* says whether the run is to be scored on the collection, too.  Raises ``ValueError`` where something is
+    *scored* says whether the run is to be scored on the collection, too; *matching* names the files with which photos
+    are matched then.  Raises ``ValueError`` where something is
     missing or cannot be, and where *out* is another run's or no run's; nothing is written then.
     """
     _check_also(recipe, also)
@@ -42,6 +45,7 @@ def prepare(
         _check_scored(collection)
     identity = _identity(recipe, collection, also, weights)
     held = hold_out(collection, recipe.data, seed=recipe.seed)
+    setup = matching or MatchingSetup()
     setting = Setting(
         recipe=recipe,
         collection=held,
@@ -52,10 +56,13 @@ def prepare(
         subset=training_subset(held, subset="clean", min_photos=recipe.data.min_photos),
         subset_of=_subsets(recipe, held, also),
         machine=machine,
+        matching=setup,
+        matcher=matcher_of(recipe, setup, held.in_split("query", "index")) if scored else None,
     )
     require_fittable(setting)
     if scored:
         _check_voters(setting)
+        _check_matching(setting)
     for stage in recipe.stages:
         if (stage.patience or stage.judge == "mAP") and setting.held_out_of(stage) is None:
             raise ValueError(
@@ -94,6 +101,20 @@ def _check_voters(setting: Setting) -> None:
     bank_photos(setting.collection, setting.recipe.bank)
     if setting.recipe.recognition.penalty:
         photos_without_landmark(setting.collection)
+
+
+def _check_matching(setting: Setting) -> None:
+    """Raise ``ValueError`` where no photo can be matched, or part of the run was with other weights."""
+    if setting.matcher is None:
+        return
+    setting.matcher.require(setting.collection.in_split("query", "index").ids)
+    digests = setting.matching.digests()
+    for manifest in setting.out.rglob("reranked/manifest.json"):
+        made_by = open_artifact(manifest.parent, "ranking").made_by
+        if any(made_by.get(name) != digest for name, digest in digests.items()):
+            raise ValueError(
+                f"{manifest.parent} was matched with other weights than these; give the same, or choose another --out"
+            )
 
 
 def _check_kept_heads(stages: Sequence[StageOptions]) -> None:

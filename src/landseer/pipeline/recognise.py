@@ -42,12 +42,13 @@ class Recognised:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Recogniser:
+class Recogniser:
     """What votes, and how: the same for the queries and for the photos calibrated on."""
 
     bank: Bank
     options: RecognitionOptions
     non_landmarks: Descriptors | None
+    """Photos known to show no landmark: the penalty is their likeness, and calibration rejects them."""
 
     def voters(self, photos: Descriptors) -> Ranking:
         """The bank photos that vote on each of *photos*."""
@@ -61,6 +62,36 @@ class _Recogniser:
             assert self.non_landmarks is not None
             strangers = _nearest_others(photos, self.non_landmarks, k=self.options.penalty_neighbours)
         return recognise(voters, self.bank, self.options, non_landmarks=strangers)
+
+    def calibrated(self, collection: Collection, judged: Descriptors, query_ids: Sequence[str]) -> Threshold:
+        """Threshold and probabilities fitted on *judged* and on the photos known to show no landmark.
+
+        *collection* knows what *judged* show.  Raises ``ValueError`` for a photo of either that votes or is among
+        *query_ids*.
+        """
+        truth_Q = _truth(collection, judged.ids, self.bank)
+        parts = [("--calibrate", judged)]
+        if self.non_landmarks is not None:
+            seen = set(judged.ids)
+            more = [photo for photo in self.non_landmarks.ids if photo not in seen]
+            parts.append(("--none", self.non_landmarks.take(more)))
+            truth_Q = np.append(truth_Q, np.full(len(more), NO_LABEL, np.int64))
+        for noun, ids in (("in the vote bank", self.bank.ids), ("among the queries", query_ids)):
+            there = set(ids)
+            for flag, photos in parts:
+                shared = next((photo for photo in photos.ids if photo in there), None)
+                if shared is not None:
+                    raise ValueError(
+                        f"{flag} has a photo {shared!r} that is {noun}, too; "
+                        "calibrate on photos that serve nothing else"
+                    )
+        found = [self.landmarks(photos, self.voters(photos)) for _, photos in parts]
+        together = Recognition(
+            query_ids=tuple(photo for part in found for photo in part.query_ids),
+            landmark_Q=np.concatenate([part.landmark_Q for part in found]),
+            confidence_Q=np.concatenate([part.confidence_Q for part in found]),
+        )
+        return calibrate(together, truth_Q, false_accepts=self.options.false_accepts)
 
 
 def recognise_folder(
@@ -95,10 +126,10 @@ def recognise_folder(
     _refuse_misfits(labelled, {"QUERIES": asked, "--none": strangers, "--calibrate": judged})
     if strangers is not None:
         _refuse_landmarks(collection, strangers.ids)
-    recogniser = _Recogniser(
+    recogniser = Recogniser(
         bank=bank_of(collection, labelled, settings.bank), options=options, non_landmarks=strangers
     )
-    threshold = None if judged is None else _calibrated(recogniser, collection, judged, asked.ids)
+    threshold = None if judged is None else recogniser.calibrated(collection, judged, asked.ids)
     voters = recogniser.voters(asked)
     found = recogniser.landmarks(asked, voters)
     if threshold is not None:
@@ -164,34 +195,6 @@ def _refuse_landmarks(collection: Collection, ids: Sequence[str]) -> None:
         raise ValueError(
             f"--none has a photo {shows['id'][0].as_py()!r} that shows a landmark, says the collection; leave it out"
         )
-
-
-def _calibrated(
-    recogniser: _Recogniser, collection: Collection, judged: Descriptors, query_ids: Sequence[str]
-) -> Threshold:
-    """Threshold and probabilities fitted on *judged* and on the photos known to show no landmark."""
-    truth_Q = _truth(collection, judged.ids, recogniser.bank)
-    parts = [("--calibrate", judged)]
-    if recogniser.non_landmarks is not None:
-        seen = set(judged.ids)
-        more = [photo for photo in recogniser.non_landmarks.ids if photo not in seen]
-        parts.append(("--none", recogniser.non_landmarks.take(more)))
-        truth_Q = np.append(truth_Q, np.full(len(more), NO_LABEL, np.int64))
-    for noun, ids in (("in the vote bank", recogniser.bank.ids), ("among the queries", query_ids)):
-        there = set(ids)
-        for flag, photos in parts:
-            shared = next((photo for photo in photos.ids if photo in there), None)
-            if shared is not None:
-                raise ValueError(
-                    f"{flag} has a photo {shared!r} that is {noun}, too; calibrate on photos that serve nothing else"
-                )
-    found = [recogniser.landmarks(photos, recogniser.voters(photos)) for _, photos in parts]
-    together = Recognition(
-        query_ids=tuple(photo for part in found for photo in part.query_ids),
-        landmark_Q=np.concatenate([part.landmark_Q for part in found]),
-        confidence_Q=np.concatenate([part.confidence_Q for part in found]),
-    )
-    return calibrate(together, truth_Q, false_accepts=recogniser.options.false_accepts)
 
 
 def _truth(collection: Collection, ids: Sequence[str], bank: Bank) -> np.ndarray:

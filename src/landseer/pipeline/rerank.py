@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,15 +11,19 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from landseer.matching import Matcher, MatchingSetup
 from landseer.models import join_descriptors
-from landseer.recipe import BankOptions, RerankingOptions, fingerprint, load_recipe
-from landseer.reranking import Bank, Context, Reranked, Step, rerank
+from landseer.pipeline.setting import Watch
+from landseer.recipe import BankOptions, Recipe, RerankingOptions, SpatialOptions, fingerprint, load_recipe
+from landseer.reranking import Bank, Context, Match, Reranked, Step, rerank, without_removed
 from landseer.storage import load_collection, save_ranking
 from landseer.storage.foreign import needs_ids, read_descriptors, read_ranking
 from landseer.types import Collection, Descriptors, Ranking
 
 Triple = tuple[Descriptors | None, Descriptors | None, Descriptors | None]
 """Queries, gallery and vote bank as one model describes them."""
+
+logger = logging.getLogger(__name__)
 
 
 def bank_photos(collection: Collection, options: BankOptions) -> Collection:
@@ -105,13 +110,16 @@ def context_of(
     collection: Collection | None,
     options: BankOptions | None = None,
     models: Sequence[Triple] = (),
+    *,
+    match: Match | None = None,
 ) -> Context:
     """What re-rankers are given: *joint*, which was searched, and the *models* of an ensemble, each alone.
 
-    *collection* labels the banks.  Raises ``ValueError`` where a bank has no labels.
+    *collection* labels the banks, *match* counts inliers.  Raises ``ValueError`` where a bank has no labels.
     """
     return replace(
         _single(joint, collection, options),
+        match=match,
         models=tuple(_single(model, collection, options) for model in models),
     )
 
@@ -137,6 +145,77 @@ def _joint(models: Sequence[Triple]) -> Triple:
         joined.append(join_descriptors(rows, [1.0] * len(rows)) if rows else None)
     queries, gallery, bank = joined
     return queries, gallery, bank
+
+
+def matches(recipe: Recipe) -> bool:
+    """Whether a method of the recipe's chain matches photos point by point."""
+    return any(isinstance(options, SpatialOptions) for options in recipe.reranking)
+
+
+def matcher_of(recipe: Recipe, setup: MatchingSetup, photos: Collection | None) -> Matcher | None:
+    """The matcher of *photos* that the chain of *recipe* asks for, by its ``[matching]``; None where it asks for none.
+
+    Raises ``ValueError`` where *photos* or weights are missing, and where files are given that nothing uses.
+    """
+    if not matches(recipe):
+        for flag, given in (
+            ("--extractor-weights", setup.extractor_weights),
+            ("--pairer-weights", setup.pairer_weights),
+            ("--features", setup.features),
+        ):
+            if given is not None:
+                raise ValueError(
+                    f'{flag}: nothing uses {given}, for the recipe has no [[reranking]] method = "spatial"; '
+                    "leave it out"
+                )
+        return None
+    if photos is None:
+        raise ValueError(
+            "spatial matches photos: give the collection of the queries and the gallery (--data)"
+        )
+    return replace(setup, options=recipe.matching).matcher(photos)
+
+
+def prepare_matching(
+    matcher: Matcher, ranking: Ranking, chain: Sequence[RerankingOptions], watch: Watch
+) -> Match:
+    """What counts inliers for the photos of *ranking*, checked before the work begins.
+
+    Where the matcher keeps features in a folder, those of the queries and their first answers are put there now, if
+    the chain matches before anything else; what other methods bring in is described when it comes.  *watch* is told
+    of that, and of every query that is matched.  Raises ``ValueError`` where a photo is not in the collection, or no
+    photo can be read.
+    """
+    matcher.require([*ranking.query_ids, *ranking.gallery_ids])
+    if matcher.shelf is not None and isinstance(chain[0], SpatialOptions):
+        first = ranking.positions_QK[:, : chain[0].first]
+        answers = [ranking.gallery_ids[position] for position in np.unique(first[first >= 0])]
+        described = list(dict.fromkeys([*ranking.query_ids, *answers]))
+        matcher.prepare(
+            described, progress=lambda done, total: watch("describing points of photos", done, total, {})
+        )
+    done, total = 0, len(ranking) * sum(isinstance(options, SpatialOptions) for options in chain)
+
+    def match(query: str, photos: Sequence[str]) -> list[int]:
+        nonlocal done
+        found = matcher.match(query, photos)
+        done += 1
+        watch("matching photos", done, total, {})
+        return found
+
+    return match
+
+
+def tell_unreadable(matcher: Matcher) -> None:
+    """Log how many photos could not be read, and so match nothing."""
+    if matcher.unreadable:
+        photo, reason = next(iter(matcher.unreadable.items()))
+        logger.warning(
+            "%d photos could not be read and match nothing, the first %r: %s",
+            len(matcher.unreadable),
+            photo,
+            reason,
+        )
 
 
 def rerank_into(
@@ -167,13 +246,18 @@ def rerank_folder(
     gallery: Sequence[str | Path] = (),
     bank: Sequence[str | Path] = (),
     data: Path | None = None,
+    root: Path | None = None,
+    matching: MatchingSetup | None = None,
     explain: bool = False,
+    watch: Watch | None = None,
 ) -> tuple[Step, ...]:
     """Re-rank the ranking folder or file *ranking* by ``[[reranking]]`` of *recipe* into the folder *out*.
 
     *queries*, *gallery* and *bank* name descriptor folders or files, one each a model; *data* the collection
-    that labels the bank.  Raises ``ValueError`` for a recipe without re-ranking, where *out* exists, and where a
-    method lacks what it needs; nothing is written then.
+    that labels the bank, and whose photos (below *root*, if they have moved) are matched; *matching* the files with
+    which they are, while how is said by the recipe.  Of a ranking of a living index, removed photos leave the gallery;
+    descriptors may be in another order than it and of more photos.  Raises ``ValueError`` for a recipe without
+    re-ranking, where *out* exists, and where a method lacks what it needs; nothing is written then.
     """
     options = load_recipe(recipe)
     if not options.reranking:
@@ -186,7 +270,9 @@ def rerank_folder(
             raise ValueError(
                 f"{flag} was given {len(given)} times, but {num} models are named; once for each, please"
             )
-    collection = None if data is None else load_collection(data)
+    collection = None if data is None else load_collection(data, root=root)
+    setup = matching or MatchingSetup()
+    matcher = matcher_of(options, setup, collection)
     models = [
         (
             read_descriptors(queries[place]) if queries else None,
@@ -196,8 +282,12 @@ def rerank_folder(
         for place in range(num)
     ]
     joint = _joint(models)
-    found = _read_ranking(ranking, joint)
-    context = context_of(joint, collection, options.bank, models if num > 1 else ())
+    found = without_removed(_read_ranking(ranking, joint))
+    joint, models = _of_gallery(found, joint), [_of_gallery(found, model) for model in models]
+    match = None
+    if matcher is not None:
+        match = prepare_matching(matcher, found, options.reranking, watch or (lambda *_: None))
+    context = context_of(joint, collection, options.bank, models if num > 1 else (), match=match)
     parents = {
         name if number == 0 else f"{name} {number + 1}": rows.fingerprint
         for number, triple in enumerate(models)
@@ -209,11 +299,25 @@ def rerank_folder(
         options.reranking,
         context,
         out,
-        made_by={"recipe": fingerprint(options)},
+        made_by={"recipe": fingerprint(options), **setup.digests()},
         parents=parents,
         explain=explain,
     )
+    if matcher is not None:
+        tell_unreadable(matcher)
     return done.steps
+
+
+def _of_gallery(ranking: Ranking, model: Triple) -> Triple:
+    """*model* with the gallery's rows as *ranking* has its photos, where it has a row of each of them."""
+    queries, gallery, bank = model
+    if (
+        gallery is None
+        or gallery.ids == ranking.gallery_ids
+        or not set(ranking.gallery_ids) <= set(gallery.ids)
+    ):
+        return model  # what re-ranks says what is wrong
+    return queries, gallery.take(ranking.gallery_ids), bank
 
 
 def _read_ranking(ranking: str | Path, joint: Triple) -> Ranking:

@@ -10,7 +10,9 @@ from landseer.pipeline.trained import TrainResult
 from landseer.reporting import GROUPS
 from landseer.types import Number, Report
 
-HEADLINES = ("mAP@100", "P@1", "GAP")
+HEADLINES = ("mAP@100", "P@1", "GAP", "false accepts", "ECE")
+_OF_ALL = {"P@1", "false accepts", "ECE"}
+"""Those of which one group of queries is enough."""
 
 
 def result_table(result: RunResult) -> str:
@@ -22,7 +24,7 @@ def result_table(result: RunResult) -> str:
     lines = [("", "queries", "", "untrained", *(("trained", "95 %") if trained else ("95 %",)))]
     for name in HEADLINES:
         for before in untrained.numbers:
-            if before.name != name or (name == "P@1" and before.group != "Private and Public"):
+            if before.name != name or (name in _OF_ALL and before.group != "Private and Public"):
                 continue
             after = _same(trained, before) if trained else before
             cells = [name, before.group, str(before.num_queries), f"{before.value:.4f}"]

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from landseer.matching import MatchingSetup
 from landseer.pipeline.finished import RunResult, is_finished, read_run, write_run_page
 from landseer.pipeline.measure import measure
 from landseer.pipeline.members import combines, ensemble_of, folder_alone, lend_rows
@@ -38,6 +39,7 @@ def run_recipe(
     *,
     also: Mapping[str, Collection] | None = None,
     weights: Path | None = None,
+    matching: MatchingSetup | None = None,
     workers: int | None = None,
     device: str = "cpu",
     checkpoint_every: int = CHECKPOINT_EVERY,
@@ -46,7 +48,8 @@ def run_recipe(
 ) -> RunResult:
     """Do what is missing of the run of *recipe* on *collection* in the folder *out*, and give its results.
 
-    *also* gives the collections that stages name; *weights* is the FILE of ``--weights``.  Training sees photos of
+    *also* gives the collections that stages name; *weights* is the FILE of ``--weights``, *matching* names the
+    files with which photos are matched, if the recipe does so (its options are the recipe's).  Training sees photos of
     ``split=train`` only, unless the recipe says that what counts is scored elsewhere; those that the recipe holds
     out are ``split=validation`` to the whole run.  A run killed at any moment goes on from the last checkpoint (one
     every *checkpoint_every* steps of a stage) and ends with the same weights.  *callbacks* are told every entry of
@@ -64,7 +67,16 @@ def run_recipe(
         checkpoint_every=checkpoint_every,
         callbacks=callbacks,
     )
-    setting = prepare(recipe, collection, out, also=also or {}, weights=weights, machine=machine, scored=True)
+    setting = prepare(
+        recipe,
+        collection,
+        out,
+        also=also or {},
+        weights=weights,
+        machine=machine,
+        scored=True,
+        matching=matching,
+    )
     finished = is_finished(out, recipe)
     if not finished:
         _train_and_measure(setting)

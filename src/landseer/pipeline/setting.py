@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from landseer.matching import Matcher, MatchingSetup
 from landseer.recipe import MemberOptions, Recipe, StageOptions, fingerprint
 from landseer.training import Callback, Subset, validation_subset
 from landseer.types import Collection
 
 Watch = Callable[[str, int, int, Mapping[str, float]], None]
 """Told (what is going on, units done, units in all, facts such as loss and lr)."""
+
+HELD_OUT, NONE = "held-out", "none"
+"""The folders of photos that recognition is calibrated on: held out of training, and known to show no landmark."""
+DESCRIBED = ("index", "query", "bank", HELD_OUT, NONE)
+"""The folders of a model's descriptors; the last two are there where something asks for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,10 @@ class Setting:
     subset_of: Mapping[str, Subset]
     """What each stage learns from, by the stage's name."""
     machine: Machine
+    matching: MatchingSetup = field(default_factory=MatchingSetup)
+    """Where the networks that match photos lie, and a folder for points; the recipe says the rest."""
+    matcher: Matcher | None = None
+    """Of the queries and the index; None where the recipe matches no photos."""
 
     @property
     def facts(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Recipes: every option of every room, loaded strictly from TOML, with a fingerprint."""
 
 from landseer.recipe.aspect_options import AspectOptions
+from landseer.recipe.cleaning_options import CleaningOptions
 from landseer.recipe.load import fingerprint, load_recipe, options_from, recipe_from, shipped
 from landseer.recipe.loss_options import LossOptions
 from landseer.recipe.matching_options import LocalFeatureOptions, MatchingOptions
@@ -33,6 +34,7 @@ __all__ = [
     "AspectOptions",
     "AugmentationOptions",
     "BankOptions",
+    "CleaningOptions",
     "DataOptions",
     "DescriptorOptions",
     "DiffusionOptions",

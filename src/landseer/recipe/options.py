@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from landseer.recipe.aspect_options import AspectOptions
+from landseer.recipe.matching_options import MatchingOptions
 from landseer.recipe.recognition_options import RecognitionOptions
 from landseer.recipe.reranking_options import BankOptions, RerankingOptions
 from landseer.recipe.rules import require, require_folder_name
@@ -229,6 +230,8 @@ class Recipe:
     bank: BankOptions = field(default_factory=BankOptions)
     reranking: tuple[RerankingOptions, ...] = ()
     """Methods, in order; each works on what the one before it left."""
+    matching: MatchingOptions = field(default_factory=MatchingOptions)
+    """How photos are matched point by point, for ``method = "spatial"``."""
     recognition: RecognitionOptions = field(default_factory=RecognitionOptions)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     members: tuple[MemberOptions, ...] = ()

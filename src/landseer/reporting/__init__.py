@@ -2,5 +2,6 @@
 
 from landseer.reporting.page import RunPage, render_page, write_page
 from landseer.reporting.results import GROUPS, StageNumbers
+from landseer.reporting.trust import Trust
 
-__all__ = ["GROUPS", "RunPage", "StageNumbers", "render_page", "write_page"]
+__all__ = ["GROUPS", "RunPage", "StageNumbers", "Trust", "render_page", "write_page"]

@@ -208,6 +208,65 @@ def loss_figure(
     return _svg(parts, label=label, width=_WIDTH, height=_HEIGHT, style="chart")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """A reliability diagram: in each bin of confidence how many predictions, how sure, how often right (or NaN)."""
+
+    edges: Sequence[float]
+    count_B: Sequence[int]
+    confidence_B: Sequence[float]
+    accuracy_B: Sequence[float]
+
+    def points(self) -> list[tuple[float, float]]:
+        """(how sure, how often right) of every bin that has predictions."""
+        triples = zip(self.count_B, self.confidence_B, self.accuracy_B, strict=True)
+        return [(sure, right) for count, sure, right in triples if count]
+
+
+def reliability_figure(trained: Calibration, untrained: Calibration | None, *, label: str) -> Markup:
+    """How often predictions are right against how sure they are, above how many there are of each sureness.
+
+    On the dotted diagonal a confidence means what it says.  Bars are the trained model's bins, in title and height;
+    the untrained model's are rings on a dashed line.
+    """
+    height = _HEIGHT - _TOP - _BOTTOM
+    upper = height * 0.72
+    panel = _Panel(x=(0.0, 1.0), y=(0.0, 1.0), height=upper)
+    parts = panel.axes(ticks(0, 1), ticks(0, 1, num=4), "", "share right")
+    most = max(trained.count_B)
+    lower = _Panel(x=(0.0, 1.0), y=(0.0, most * 1.05), top=_TOP + upper + 14, height=height - upper - 14)
+    parts += lower.axes(ticks(0, 1), [0.0, float(most)], "confidence", "queries")
+    bins = zip(
+        trained.edges[:-1], trained.edges[1:], trained.count_B, trained.confidence_B, trained.accuracy_B,
+        strict=True,
+    )  # fmt: skip
+    for left, right, count, sure, share in bins:
+        if not count:
+            continue
+        title = f"{left:.2f} to {right:.2f}: {count} queries, {share:.0%} right, {sure:.0%} sure on average"
+        x, width = panel.at_x(left) + 1, panel.at_x(right) - panel.at_x(left) - 2
+        for place, value in ((panel, share), (lower, float(count))):
+            y = place.at_y(value)
+            parts.append(_rect(x, y, width, place.at_y(0) - y, "bar trained", title=title))
+    diagonal = [(panel.at_x(value), panel.at_y(value)) for value in (0.0, 1.0)]
+    parts += [_stroke(diagonal, "halo"), _stroke(diagonal, "ceiling")]
+    if untrained is not None:
+        points = [(panel.at_x(sure), panel.at_y(share)) for sure, share in untrained.points()]
+        parts += [_stroke(points, "halo"), _stroke(points, "untrained")] if len(points) > 1 else []
+        parts += [_dot(*point, "untrained") for point in points]
+    return _svg(parts, label=label, width=_WIDTH, height=_HEIGHT, style="chart")
+
+
+def trade_off_figure(lines: Sequence[Line], chosen: Sequence[Line], *, label: str) -> Markup:
+    """Share of the known named rightly against false accepts, both 0 to 1; *chosen* are single points on the lines."""
+    panel = _Panel(x=(0.0, 1.0), y=(0.0, 1.0))
+    parts = panel.axes(ticks(0, 1), ticks(0, 1), "false accepts", "named rightly")
+    parts += [panel.draw(line) for line in lines]
+    for point in chosen:
+        parts.append(panel.draw(point))
+    return _svg(parts, label=label, width=_WIDTH, height=_HEIGHT, style="chart")
+
+
 def thinned(
     x: Sequence[float], y: Sequence[float], num: int = MAX_POINTS
 ) -> tuple[Sequence[float], Sequence[float]]:

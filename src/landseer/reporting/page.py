@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from landseer.reporting import figures, results
 from landseer.reporting.answers import Answers, Card, cards, chosen, photos_of, pictures
+from landseer.reporting.trust import Trust, trust_of
 from landseer.types import Collection, Number, Ranking, Report
 
 NUM_CARDS = 5
@@ -48,6 +49,19 @@ _GLOSSARY = (
         "global average precision of naming the landmark: 1 when every query of a landmark is named rightly "
         "and the model is surer of these than of any wrong answer.",
     ),
+    (
+        "false accepts",
+        "the share of the queries of no known landmark that are given one all the same; less is better.",
+    ),
+    (
+        "right accepts",
+        "the share of the queries of a landmark that are given theirs, and surely enough.",
+    ),
+    (
+        "ECE",
+        "expected calibration error: how far confidences and the share of right answers lie apart; 0 where "
+        "of the answers that are 80 % sure 80 % are right.",
+    ),
 )
 
 
@@ -77,6 +91,8 @@ class RunPage:
     """Answers of the untrained model, shown beside the trained one's where given."""
     stages: Sequence[results.StageNumbers] = ()
     """Models at points of their training, in order; shown where there is more to tell than ``report`` does."""
+    trust: Trust | None = None
+    """How far recognition can be trusted; without it the page has no such section."""
 
     def __post_init__(self) -> None:
         if self.collection.truth is None:
@@ -121,7 +137,7 @@ def render_page(page: RunPage) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters.update(figure=_figure, signed=_signed, short=_short, count=_count)
+    env.filters.update(figure=_figure, signed=_signed, short=_short, count=_count, capitalised=_capitalised)
     queries = results.scored(page.per_query, page.baseline_per_query)
     return env.from_string(
         _resource("page.html")
@@ -134,6 +150,7 @@ def render_page(page: RunPage) -> str:
         num_scored=len(queries),
         glossary=_glossary(page.report),
         curves=_curves(page, queries),
+        trust=None if page.trust is None else trust_of(page.trust),
         breakdowns=_breakdowns(page, queries),
         unreadable=sorted(page.unreadable.items())[:MOST_UNREADABLE],
         num_unreadable=len(page.unreadable),
@@ -162,6 +179,11 @@ def _count(value: int) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "…"
+
+
+def _capitalised(text: str) -> str:
+    """*text* as the start of a sentence: the first letter alone."""
+    return text[:1].upper() + text[1:]
 
 
 def _estimate(number: Number | None) -> figures.Estimate | None:

@@ -1,5 +1,6 @@
 """Re-ranking and recognition: what the neighbours of a query say about it."""
 
+from landseer.reranking.allowed import without_removed
 from landseer.reranking.chain import Reranked, Step, num_moved, rerank
 from landseer.reranking.context import Bank, Context, Match, Search
 from landseer.reranking.neighbours.diffusion import (
@@ -29,4 +30,5 @@ __all__ = [
     "recognise_countries",
     "rerank",
     "save_diffusion",
+    "without_removed",
 ]

@@ -93,6 +93,11 @@ class Context:
             ("queries", queries, ranking.query_ids),
             ("gallery", gallery, ranking.gallery_ids),
         ):
+            if rows.ids != ids and "" in ids:
+                raise ValueError(
+                    f"{method}: the ranking is of a living index with removed photos; re-rank "
+                    "without_removed(ranking), and give the descriptors of its gallery_ids"
+                )
             if rows.ids != ids:
                 raise ValueError(
                     f"{method}: the descriptors given for the {noun} are not those of the ranking; "

@@ -107,13 +107,15 @@ def test_the_answers_of_the_ranking_join_not_those_of_the_search():
         found = expand(turned, context, ExpansionOptions(query_neighbours=num, alpha=1))
         for row, query in enumerate(queries.rows_ND):
             near = [n for n in turned.positions_QK[row] if n != PADDING]
-            if num > 3:
+            own = near if row == 1 else list(range(14))  # a padded row stays within its answers
+            if num > 3 and row != 1:
                 near = (near + [n for n in plain.positions_QK[row] if n not in near])[:num]
             near = near[:num]
             mixed = query + sum(max(query @ gallery.rows_ND[n], 0) * gallery.rows_ND[n] for n in near)
             truth = gallery.rows_ND @ (mixed / np.linalg.norm(mixed))
-            assert truth[found.positions_QK[row]] == pytest.approx(found.scores_QK[row], abs=1e-6)
-            assert found.positions_QK[row][0] == truth.argmax()
+            best = sorted(own, key=lambda n, truth=truth: -truth[n])[:3]
+            assert [n for n in found.positions_QK[row] if n != PADDING] == best
+            assert truth[best] == pytest.approx(found.scores_QK[row][: len(best)], abs=1e-6)
 
 
 def test_equal_photos_do_not_make_a_photo_its_own_neighbour():

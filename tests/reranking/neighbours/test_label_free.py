@@ -1,5 +1,7 @@
 """What holds for every re-ranker that needs descriptors alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from landseer.reranking.neighbours.expansion import expand
 from landseer.reranking.neighbours.reciprocal import rerank_reciprocal
 from landseer.reranking.neighbours.traversal import traverse
 from landseer.search import search_exact
-from landseer.types import Descriptors
+from landseer.types import PADDING, Descriptors
 
 METHODS = {
     "expansion": (expand, ExpansionOptions(query_neighbours=3)),
@@ -73,3 +75,68 @@ def test_descriptors_of_other_photos_are_refused(method):
         method(ranking, Context(queries=queries, gallery=descriptors("xx", 5)))
     with pytest.raises(ValueError, match="needs descriptors of the queries"):
         method(ranking, Context(gallery=gallery))
+
+
+def filtered(ranking, row, allowed):
+    """*ranking* whose *row* was searched among the photos *allowed* alone."""
+    positions_QK, scores_QK = ranking.positions_QK.copy(), ranking.scores_QK.copy()
+    kept = np.isin(positions_QK[row], allowed)
+    num = int(kept.sum())
+    positions_QK[row, :num], scores_QK[row, :num] = positions_QK[row][kept], scores_QK[row][kept]
+    positions_QK[row, num:], scores_QK[row, num:] = PADDING, -np.inf
+    return replace(ranking, positions_QK=positions_QK, scores_QK=scores_QK)
+
+
+def test_a_filtered_query_stays_within_its_answers_and_loses_none(method, monkeypatch):
+    queries, gallery = descriptors("q", 4), descriptors("ga", 40)
+    context = Context(queries=queries, gallery=gallery)
+    whole = search_exact(queries, gallery, k=40)
+    allowed = np.arange(0, 40, 4)
+    short = filtered(whole, 2, allowed)
+    cut = replace(short, positions_QK=short.positions_QK[:, :15], scores_QK=short.scores_QK[:, :15])
+    found = method(cut, context)
+    row = found.positions_QK[2]
+    assert sorted(row[row != PADDING].tolist()) == allowed.tolist() and (row == PADDING).sum() == 5
+    plain = method(
+        replace(cut, positions_QK=whole.positions_QK[:, :15], scores_QK=whole.scores_QK[:, :15]), context
+    )
+    others = [0, 1, 3]
+    assert np.array_equal(found.positions_QK[others], plain.positions_QK[others])
+    assert np.array_equal(found.scores_QK[others], plain.scores_QK[others])
+    told = method(cut, context, explain=True)
+    assert np.array_equal(told.positions_QK, found.positions_QK)
+    for name in ("graph.CELLS_AT_ONCE", "jaccard._COMPARED_AT_ONCE", "traversal._CELLS_AT_ONCE"):
+        monkeypatch.setattr(f"landseer.reranking.neighbours.{name}", 1)  # a query at a time
+    one_by_one = method(cut, context)
+    assert np.array_equal(one_by_one.positions_QK, found.positions_QK)
+
+
+@pytest.mark.parametrize("name", ["expansion", "global", "diffusion"])
+def test_a_filtered_row_is_the_whole_order_without_the_others(name):
+    """These give every photo of the gallery a score: with the same first answers, the filter only leaves photos out."""
+    call, options = METHODS[name]
+    queries, gallery = descriptors("q", 3), descriptors("ga", 40)
+    context = Context(queries=queries, gallery=gallery)
+    whole = search_exact(queries, gallery, k=40)
+    allowed = np.union1d(whole.positions_QK[1, :3], np.arange(1, 40, 5))
+    short = filtered(whole, 1, allowed)
+    found, full = call(short, context, options), call(whole, context, options)
+    there = found.positions_QK[1] != PADDING
+    kept = np.isin(full.positions_QK[1], allowed)
+    assert found.positions_QK[1][there].tolist() == full.positions_QK[1][kept].tolist()
+    assert found.scores_QK[1][there] == pytest.approx(full.scores_QK[1][kept], abs=1e-6)
+
+
+def test_a_filtered_walk_goes_from_answer_to_answer():
+    """From 0 the way to 2 leads over 1, which is not allowed: 2 comes after 3, which the query itself leads to."""
+    turn = np.radians([0, 20, 40, 35, 120])
+    rows = np.stack([np.cos(turn), np.sin(turn)], axis=1).astype(np.float32)
+    rows[3] = (np.cos(turn[3]), -np.sin(turn[3]))
+    gallery = Descriptors(ids=tuple("01234"), rows_ND=rows)
+    queries = Descriptors(ids=("q",), rows_ND=rows[:1])
+    context = Context(queries=queries, gallery=gallery)
+    options = TraversalOptions(neighbours=4)
+    whole = search_exact(queries, gallery, k=5)
+    assert traverse(whole, context, options).positions_QK[0].tolist() == [0, 1, 2, 3, 4]
+    short = filtered(whole, 0, [0, 2, 3, 4])
+    assert traverse(short, context, options).positions_QK[0].tolist() == [0, 3, 2, 4, PADDING]

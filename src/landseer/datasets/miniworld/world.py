@@ -39,6 +39,7 @@ DUPLICATE_SHARE, WRONG_SHARE = 0.04, 0.10
 OTHER_SHARES = {"train": 0.08, "index": 0.06, "test": 0.03}
 """Photos of no landmark in each split, as shares of all photos."""
 INTERIOR_LANDMARKS, INTERIOR_SHARE = 0.4, 0.35
+_FIRST_STRANGER = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,14 @@ def plan_world(*, seed: int, num_landmarks: int, num_photos: int) -> World:
             label = int(rng.choice(noise if i % 3 == 0 else labels)) if split == "train" else None
             photos.append((split, "none", None, label))
     return World(landmarks, tuple(noise), _finished(rng, seed, photos, num_photos))
+
+
+def strangers(seed: int, num: int) -> list[Photo]:
+    """Photos of no landmark that are no part of the world, numbered on from where no world gets to."""
+    return [
+        Photo(number, _photo_id(seed, number), "none", "none", None)
+        for number in range(_FIRST_STRANGER, _FIRST_STRANGER + num)
+    ]
 
 
 def _landmarks(rng: np.random.Generator, count: int) -> tuple[Landmark, ...]:
@@ -220,7 +229,7 @@ def _finished(rng: np.random.Generator, seed: int, drafts: list[Draft], num_phot
     usages = rng.choice(["Public", "Private", "Ignored"], p=(0.32, 0.63, 0.05), size=num_photos)
 
     def photo(number: int, draft: Draft, source: Photo | None = None) -> Photo:
-        name = hashlib.sha256(f"landseer mini world {seed}/{number}".encode()).hexdigest()[:16]
+        name = _photo_id(seed, number)
         split, view, landmark, label = draft
         usage = str(usages[number]) if split == "test" else ""
         return Photo(number, name, split, view, landmark, label, source, usage)
@@ -229,3 +238,7 @@ def _finished(rng: np.random.Generator, seed: int, drafts: list[Draft], num_phot
     for number, row in zip(numbers[len(drafts) :], sources.tolist(), strict=True):
         photos.append(photo(number, drafts[row], photos[row]))
     return tuple(sorted(photos, key=lambda each: each.number))
+
+
+def _photo_id(seed: int, number: int) -> str:
+    return hashlib.sha256(f"landseer mini world {seed}/{number}".encode()).hexdigest()[:16]

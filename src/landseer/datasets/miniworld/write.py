@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from landseer.datasets.miniworld.draw import Shot, draw_photo
-from landseer.datasets.miniworld.world import CATEGORY_URL, SUPERCATEGORY, Photo, World, plan_world
+from landseer.datasets.miniworld.world import CATEGORY_URL, SUPERCATEGORY, Photo, World, plan_world, strangers
 from landseer.storage.artifact import remove_leftovers
 
 BATCH = 24
@@ -37,6 +37,7 @@ def draw_mini_world(
     num_landmarks: int = 30,
     num_photos: int = 2500,
     size_px: int = 160,
+    num_strangers: int = 0,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -44,7 +45,9 @@ def draw_mini_world(
 
     Equal arguments give equal bytes, whatever the number of *workers* (processes; default: one a core).  1 is
     this process alone; with more, a script needs the usual ``if __name__ == "__main__"``.  *size_px* is the
-    longest side.  *progress* is told photos done and photos in all.  The folder appears whole or not at all.
+    longest side.  *num_strangers* more photos, known to show no landmark, lie below ``none``, for which the layout
+    has no place; the others are the same with and without.  *progress* is told photos done and photos in all.  The
+    folder appears whole or not at all.
     Raises ``ValueError`` where *path* exists or the sizes cannot make a world.
     """
     if path.exists():
@@ -60,7 +63,8 @@ def draw_mini_world(
     part = path.parent / f".{path.name}.part-{os.getpid()}"
     part.mkdir()
     try:
-        shots = _draw_all(part, world, seed=seed, size_px=size_px, workers=workers, progress=progress)
+        photos = [*world.photos, *strangers(seed, num_strangers)]
+        shots = _draw_all(part, photos, seed=seed, size_px=size_px, workers=workers, progress=progress)
         _write_metadata(part / "metadata", world, shots)
         part.rename(path)
     finally:
@@ -74,7 +78,7 @@ def photo_path(photo: Photo) -> Path:
 
 def _draw_all(
     folder: Path,
-    world: World,
+    photos: Sequence[Photo],
     *,
     seed: int,
     size_px: int,
@@ -83,7 +87,7 @@ def _draw_all(
 ) -> dict[str, Shot]:
     # photos of one landmark follow each other, because a process keeps the landmarks it built last
     photos = sorted(
-        world.photos, key=lambda photo: (-1 if photo.landmark is None else photo.landmark.number, photo.view)
+        photos, key=lambda photo: (-1 if photo.landmark is None else photo.landmark.number, photo.view)
     )
     batches = [photos[start : start + BATCH] for start in range(0, len(photos), BATCH)]
     shots: dict[str, Shot] = {}

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from landseer.recipe import DiffusionOptions
+from landseer.reranking.allowed import Allowed
 from landseer.reranking.context import Context, Search
 from landseer.reranking.moves import explained, listed, place_of
 from landseer.reranking.neighbours.graph import (
@@ -66,7 +67,8 @@ def diffuse(
 
     The offline part is made once for a context (``keep_diffusion`` gives it one that is there).  Scores are f
     where it is above 0; the answers that the diffusion does not reach follow with their cosine less 2.  A query
-    without answers stays without.  Raises ``ValueError`` where descriptors are missing or not of unit length.
+    whose row ends in padding stays within its answers.  Raises ``ValueError`` where descriptors are missing or not of
+    unit length.
     """
     queries, gallery = context.descriptors(_METHOD, ranking)
     query_QD, gallery_ND = unit_rows(_METHOD, queries), unit_rows(_METHOD, gallery)
@@ -74,7 +76,7 @@ def diffuse(
     if of is not gallery or diffused.settings != _offline(options):
         diffused = prepare_diffusion(gallery, options, context.search)
         context._kept[_KIND] = (gallery, diffused)
-    rows = diffused.rows
+    rows, allowed = diffused.rows, Allowed.by(ranking)
     positions_QK, scores_QK = (
         np.full_like(ranking.positions_QK, PADDING),
         np.full_like(ranking.scores_QK, -np.inf),
@@ -90,6 +92,7 @@ def diffuse(
         score = np.concatenate([share_M, cosine_M - np.float32(_UNREACHED)])
         # of a photo that is there twice the first counts, with its share
         _, first = np.unique(query * np.int64(len(gallery)) + position, return_index=True)
+        first = first[allowed.admits(part.start + query[first], position[first])]
         positions_QK[part], scores_QK[part] = best_of_each(
             query[first], position[first], score[first], shape=answers.shape
         )

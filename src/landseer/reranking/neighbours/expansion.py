@@ -15,9 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from landseer.recipe import ExpansionOptions
+from landseer.reranking.allowed import Allowed
 from landseer.reranking.context import Context, Search
 from landseer.reranking.moves import explained, listed, place_of
-from landseer.reranking.neighbours.graph import nearest_in_gallery, pair_cosines, unit_rows
+from landseer.reranking.neighbours.graph import best_of_each, nearest_in_gallery, pair_cosines, unit_rows
 from landseer.types import PADDING, Descriptors, Ranking
 
 _METHOD = "expansion"
@@ -32,8 +33,9 @@ def expand(
 
     The gallery comes first (``gallery_neighbours``, none: as it is); then the query takes its answers in *ranking*,
     or, where the gallery has changed, those found in it.  Beyond the width of *ranking* the search goes on.
-    The scores are cosines of the mixed rows.  A query without answers stays without.  ``passed_on`` gives the mixed
-    rows.  Raises ``ValueError`` where descriptors are missing or not of unit length.
+    The scores are cosines of the mixed rows.  A query whose row ends in padding stays within its answers: it is mixed
+    with some of them, and they are ordered anew.  ``passed_on`` gives the mixed rows.  Raises ``ValueError`` where
+    descriptors are missing or not of unit length.
     """
     queries, gallery = context.descriptors(_METHOD, ranking)
     query_QD, width = unit_rows(_METHOD, queries), ranking.positions_QK.shape[1]
@@ -43,19 +45,24 @@ def expand(
         return ranking
     if options.gallery_neighbours:
         gallery = _augmented(gallery, context, options)
+    padded_Q = Allowed.by(ranking).padded_Q
     near_Qn = np.full((len(queries), 0), PADDING, np.int64)
     if options.query_neighbours:
-        near_Qn = _answers(ranking, queries, gallery, context.search, options)
+        near_Qn = _answers(ranking, queries, gallery, context.search, options).copy()
+        own_Bn = _own_answers(ranking, padded_Q, queries, gallery, options)[:, : near_Qn.shape[1]]
+        near_Qn[padded_Q] = PADDING
+        near_Qn[padded_Q, : own_Bn.shape[1]] = own_Bn
         mixed_QD = mixed(query_QD, gallery.rows_ND, near_Qn, alpha=options.alpha)
         queries = replace(queries, rows_ND=mixed_QD, fingerprint="")
     context._kept[_MIXED] = (queries, gallery)
     found = context.search(queries, gallery, k=width)
-    positions_QK = np.where(asked_Q[:, None], found.positions_QK, PADDING)
+    positions_QK, scores_QK = found.positions_QK.copy(), found.scores_QK.copy()
+    positions_QK[padded_Q], scores_QK[padded_Q] = _reordered(ranking, padded_Q, queries, gallery)
     after = Ranking(
         query_ids=ranking.query_ids,
         gallery_ids=ranking.gallery_ids,
         positions_QK=positions_QK,
-        scores_QK=np.where(positions_QK == PADDING, np.float32(-np.inf), found.scores_QK),
+        scores_QK=scores_QK,
         score_kind="cosine",
         gallery_fingerprint=ranking.gallery_fingerprint,
     )
@@ -118,6 +125,31 @@ def _answers(
         return ranking.positions_QK[:, :num]
     found = search(queries, gallery, k=min(num, len(gallery)))
     return _first_different(np.concatenate([ranking.positions_QK, found.positions_QK], axis=1), num)
+
+
+def _own_answers(
+    ranking: Ranking,
+    padded_Q: np.ndarray,
+    queries: Descriptors,
+    gallery: Descriptors,
+    options: ExpansionOptions,
+) -> np.ndarray:
+    """What queries that stay within their answers may be mixed with, the first first: positions ``[B, K]``."""
+    if options.gallery_neighbours:  # the gallery has changed, and with it the order
+        return _reordered(ranking, padded_Q, queries, gallery)[0]
+    own_BK: np.ndarray = ranking.positions_QK[padded_Q]
+    return own_BK
+
+
+def _reordered(
+    ranking: Ranking, chosen_Q: np.ndarray, queries: Descriptors, gallery: Descriptors
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and scores of the answers of some queries, by their cosines in *gallery*."""
+    own_BK = ranking.positions_QK[chosen_Q]
+    row_M, place_M = np.nonzero(own_BK != PADDING)
+    position_M = own_BK[row_M, place_M]
+    score_M = pair_cosines(queries.rows_ND, np.flatnonzero(chosen_Q)[row_M], gallery.rows_ND, position_M)
+    return best_of_each(row_M, position_M, score_M, shape=own_BK.shape)
 
 
 def _first_different(positions_QM: np.ndarray, num: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from landseer.recipe import ReciprocalOptions
+from landseer.reranking.allowed import Allowed
 from landseer.reranking.context import Context, Search
 from landseer.reranking.moves import explained, place_of
 from landseer.reranking.neighbours.graph import best_of_each, nearest_others, pair_cosines, unit_rows
@@ -36,7 +37,8 @@ def rerank_reciprocal(
 
     The scores are 1 - d*.  The global form copies all descriptors into one table, and needs memory for
     (Q + N) k numbers beside it.  It gives the K best of the whole gallery where *ranking* is by cosine.  A query
-    without answers stays without.  Raises ``ValueError`` where descriptors are missing or not of unit length.
+    whose row ends in padding stays within its answers.  Raises ``ValueError`` where descriptors are missing or not of
+    unit length.
     """
     queries, gallery = context.descriptors(_METHOD, ranking)
     query_QD, gallery_ND = unit_rows(_METHOD, queries), unit_rows(_METHOD, gallery)
@@ -98,7 +100,7 @@ def _global(
 
     rows = neighbourhoods(near_TK, distances, k1=options.k1, k2=options.k2)
     inverted = rows.part(num_queries, total).transposed(total)
-    asked = rows.part(0, num_queries)
+    asked, allowed = rows.part(0, num_queries), Allowed.by(ranking)
     for part, query_M, position_M, jaccard_M in jaccard_distances(asked, inverted, num_items=num_photos):
         answers = ranking.positions_QK[part]
         answered_M, place_M = np.nonzero(answers != PADDING)
@@ -107,7 +109,7 @@ def _global(
         jaccard = np.concatenate([jaccard_M, np.ones(len(answered_M), np.float32)])
         # of a pair that is there twice the first counts, with its J below 1
         _, first = np.unique(query * np.int64(num_photos) + position, return_index=True)
-        first = first[(answers[query[first]] != PADDING).any(axis=1)]
+        first = first[allowed.admits(part.start + query[first], position[first])]
         yield part, query[first], position[first], jaccard[first]
 
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from landseer.recipe import TraversalOptions
+from landseer.reranking.allowed import Allowed
 from landseer.reranking.context import Context
 from landseer.reranking.moves import explained, place_of
 from landseer.reranking.neighbours.graph import nearest_in_gallery, pair_cosines, unit_rows
@@ -35,7 +36,8 @@ def traverse(
 
     A query's edges are its first answers in *ranking*, a gallery photo's are its nearest others, searched for
     once for a context; an edge weighs the cosine of its ends.  Equal candidates: the lower position.  Where the
-    walk ends early the answers that it did not reach follow in their order.  The scores count down from the
+    walk ends early the answers that it did not reach follow in their order.  A query whose row ends in padding walks
+    among its answers only.  The scores count down from the
     width of the ranking, for the method gives an order only.  Raises ``ValueError`` where descriptors are missing
     or not of unit length.
     """
@@ -47,11 +49,14 @@ def traverse(
     edges_NE, weights_NE = nearest_in_gallery(context, gallery, k=min(options.neighbours, len(gallery)))
     positions_QK = np.full((num, width), PADDING, np.int64)
     from_QK, weight_QK = positions_QK.copy(), np.full((num, width), np.nan, np.float32)
+    allowed = Allowed.by(ranking)
     step = max(1, _CELLS_AT_ONCE // ((width + 1) * edges_NE.shape[1]))
     for start in range(0, num, step):
         part = slice(start, start + step)
         answers = ranking.positions_QK[part, : options.neighbours]
-        walk = _Walk(answers, query_QD[part], gallery_ND, edges_NE, weights_NE, width=width)
+        walk = _Walk(
+            answers, query_QD[part], gallery_ND, (edges_NE, weights_NE), (allowed, start), width=width
+        )
         walk.run(np.float32(np.inf if options.threshold is None else options.threshold))
         positions_QK[part], from_QK[part], weight_QK[part] = walk.accepted_BK, walk.from_BK, walk.weight_BK
     after = _ranked(ranking, positions_QK)
@@ -66,13 +71,15 @@ class _Walk:
         answers_BK: np.ndarray,
         query_BD: np.ndarray,
         gallery_ND: np.ndarray,
-        edges_NE: np.ndarray,
-        weights_NE: np.ndarray,
+        graph: tuple[np.ndarray, np.ndarray],
+        allowed: tuple[Allowed, int],
         *,
         width: int,
     ) -> None:
-        num, degree = len(answers_BK), edges_NE.shape[1]
-        self._edges_NE, self._weights_NE = edges_NE, weights_NE
+        """*graph*: the ends and weights of each photo's edges, ``[N, E]``; *allowed*, and which query is the first."""
+        self._edges_NE, self._weights_NE = graph
+        self._allowed, self._first = allowed
+        num, degree = len(answers_BK), self._edges_NE.shape[1]
         self.accepted_BK = np.full((num, width), PADDING, np.int64)
         self.from_BK = np.full((num, width), PADDING, np.int64)
         """At the end of whose edge each was found."""
@@ -139,6 +146,8 @@ class _Walk:
         seen_ME = np.zeros(end_ME.shape, np.bool_)
         for place in range(int(count_B.max())):
             seen_ME |= end_ME == self.accepted_BK[row_M, place][:, None]
+        query_ME = np.broadcast_to((self._first + row_M)[:, None], end_ME.shape)
+        seen_ME |= ~self._allowed.admits(query_ME, end_ME)
         self._end_BSE[row_M, place_M + 1] = end_ME
         self._weight_BSE[row_M, place_M + 1] = np.where(seen_ME, -np.inf, weight_ME)
         self._explored_B[rows] = count_B

@@ -38,18 +38,29 @@ class Threshold:
         """The probability that a landmark named with this confidence is right: float32 ``[Q]``, in the same order."""
         return _logistic(self.slope * confidence_Q.astype(np.float64) + self.offset).astype(np.float32)
 
+    def accepts(self, found: Recognition) -> np.ndarray:
+        """Which queries are named a landmark with enough confidence: bool ``[Q]``."""
+        accepted_Q: np.ndarray = (found.landmark_Q != NO_LABEL) & (
+            found.confidence_Q >= np.float32(self.confidence)
+        )
+        return accepted_Q
+
+    def probabilities(self, found: Recognition) -> Recognition:
+        """The same landmarks, with probabilities in place of confidences; 0 where no landmark is named."""
+        probability_Q = np.where(
+            found.landmark_Q != NO_LABEL, self.probability(found.confidence_Q), np.float32(0)
+        )
+        return replace(found, confidence_Q=probability_Q)
+
     def apply(self, found: Recognition) -> Recognition:
         """Landmark -1 where the confidence is too low, and probabilities in place of confidences.
 
         A rejected query keeps the probability of the landmark it would have been given; one that no landmark
         was named for has 0.
         """
-        named_Q = found.landmark_Q != NO_LABEL
-        accepted_Q = named_Q & (found.confidence_Q >= np.float32(self.confidence))
         return replace(
-            found,
-            landmark_Q=np.where(accepted_Q, found.landmark_Q, NO_LABEL),
-            confidence_Q=np.where(named_Q, self.probability(found.confidence_Q), np.float32(0)),
+            self.probabilities(found),
+            landmark_Q=np.where(self.accepts(found), found.landmark_Q, NO_LABEL),
         )
 
 

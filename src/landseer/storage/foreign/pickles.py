@@ -15,7 +15,7 @@ import re
 import struct
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,10 +27,12 @@ _PLAIN_CODE = re.compile(r"[biufcSUO]\d{1,6}")
 _LEAVES = (str, bytes, int, float, complex, np.generic, type(None))
 
 
-def load_plain_pickle(path: Path) -> Any:
+def load_plain_pickle(path: Path, *, admitted: Collection[tuple[str, str]] | None = None) -> Any:
     """What the pickle *path* holds, of any protocol and of Python 2 too, if it is plain data.
 
-    Raises ``ValueError``, one line, where it holds anything else, is damaged or is no pickle.
+    *admitted*: the (module, name) pairs that it may name, of those that are known here (None: all; ``ARRAYS``: what
+    lists, dicts and arrays need).  Raises ``ValueError``, one line, where it holds anything else, is damaged or is no
+    pickle.
     """
     try:
         content = path.read_bytes()
@@ -38,7 +40,9 @@ def load_plain_pickle(path: Path) -> Any:
         raise ValueError(f"{path} cannot be read ({error.strerror})") from None
     # a damaged pickle makes the interpreter stumble in many ways, but it can reach only the functions below
     with parsing(path, "plain data"):
-        return _Plain(io.BytesIO(content), encoding="latin1").load()
+        reader = _Plain(io.BytesIO(content), encoding="latin1")
+        reader.admitted = _KNOWN.keys() if admitted is None else admitted
+        return reader.load()
 
 
 class _Dtype:
@@ -104,8 +108,10 @@ def _scalar(dtype: object, content: Any) -> Any:
     return np.frombuffer(content, dtype.real)[0]
 
 
-def _encoded(text: object, _encoding: object = None) -> bytes:
-    """How protocols 0 to 2 spell bytes."""
+def _encoded(text: object, encoding: object = "latin1") -> bytes:
+    """How protocols 0 to 2 spell bytes, and nothing else of the codecs."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it names _codecs.encode to {encoding!r}, which spells no bytes")
     if not isinstance(text, str):
         raise pickle.UnpicklingError("bytes are spelled in an unknown way")
     return text.encode("latin1")
@@ -153,16 +159,22 @@ _NUMPY: dict[tuple[str, str], Callable[..., Any]] = {
     ("multiarray", "scalar"): _scalar,
     ("numeric", "_frombuffer"): _array_of_buffer,
 }
-_ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
+_OF_ARRAYS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _array_class,
     ("numpy", "dtype"): _make_dtype,
     ("_codecs", "encode"): _encoded,
-    ("collections", "OrderedDict"): _ordered_dict,
+    ("__builtin__", "bytes"): _no_bytes,
     **{
         (f"numpy.{core}.{module}", name): made
         for core in ("core", "_core")
         for (module, name), made in _NUMPY.items()
     },
+}
+ARRAYS = frozenset(_OF_ARRAYS)
+"""What a pickle of lists, dicts, text, numbers and arrays names, whichever Python and numpy wrote it."""
+_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    **_OF_ARRAYS,
+    ("collections", "OrderedDict"): _ordered_dict,
     **{
         (builtins, name): made
         for builtins in ("builtins", "__builtin__")
@@ -183,13 +195,17 @@ class _Plain(pickle._Unpickler):
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]]
     stack: list[Any]
+    admitted: Collection[tuple[str, str]]
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        if (module, name) not in _ADMITTED:
+        if (module, name) not in self.admitted or (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}, and only numbers, text and arrays are read"
             )
-        return _ADMITTED[module, name]
+        return _KNOWN[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError(f"it names the outside object {str(pid)[:40]!r}, and there is none")
 
 
 def _build(reader: _Plain) -> None:

@@ -91,7 +91,7 @@ def fingerprint_of_source(path: str | Path) -> str:
     existing(file)
     if not file.is_dir():
         return fingerprint_of("foreign", sha256_of(file), key)
-    kinds = ("ranking", "descriptors")
+    kinds = ("ranking", "descriptors", "report")
     manifest_kind = next((kind for kind in kinds if _is_artifact(file, kind)), kinds[0])
     return open_artifact(file, manifest_kind).fingerprint
 
