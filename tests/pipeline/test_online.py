@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from landseer.cli import cli
 from landseer.models import Ensemble, Member, build_embedder
 from landseer.pipeline import build_index, search_index
 from landseer.pipeline.indexing.model import IndexModel
@@ -184,6 +186,8 @@ def test_an_index_keeps_a_recipe_and_gives_it_back(index, photos, tmp_path):
         assert (kept.reranking, kept.recognition) == (recipe.reranking, recipe.recognition)
     (answers,) = search_index(index, [photos / "d.png"], rerank=True, k=3)
     assert len(answers.answers) == 3
+    told = CliRunner().invoke(cli, ["index", "info", str(index)]).output
+    assert "re-ranking   " + ", ".join(options.method for options in recipe.reranking) in told
     with pytest.raises(ValueError, match="leave out --recall or --rerank"):
         search_index(index, [photos / "d.png"], rerank=True, recall=0.9)
     spatial = tmp_path / "spatial.toml"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from landseer.cli import cli
 from landseer.search import LivingIndex, open_index, score
 from landseer.search.approximate import codes, fitting, plan
 from landseer.search.living import structure, view, writer
@@ -423,3 +425,27 @@ def test_queries_can_be_given(path):
         assert index.build_structure(k=K, recall=0.9, queries=given).num_queries == 50
         with pytest.raises(ValueError, match="the queries have 4 components"):
             index.build_structure(queries=descriptors(["x"], np.ones((1, 4), np.float32)))
+
+
+def test_the_index_says_what_its_structure_is_worth(path):
+    with open_index(path) as index:
+        told = index.info().structure
+    assert told.startswith("recall@10 0.9") and "codes of 4 bits for every 2 components" in told
+    done = CliRunner().invoke(cli, ["index", "info", str(path)])
+    assert done.exit_code == 0 and f"structure    {told}\n" in done.output
+    file = path / "structure" / "manifest.json"
+    whole = file.read_text()
+    file.write_text(whole.replace('"epoch": ', '"epoch": 1'))
+    with open_index(path) as index:
+        assert index.info().structure.startswith("of no use: ")
+    shutil.rmtree(path / "structure")
+    with open_index(path) as index:
+        assert index.info().structure is None
+    assert "structure" not in CliRunner().invoke(cli, ["index", "info", str(path)]).output
+
+
+def test_a_structure_of_another_model_is_said_to_be_of_no_use(path):
+    found = replace(structure.Structure.load(path / "structure"), epoch=7)
+    found.save(path / "structure")
+    with open_index(path) as index:
+        assert index.info().structure == "of no use: built for other descriptors; build it again"

@@ -332,6 +332,11 @@ def _info(*, index: str, as_json: bool) -> None:
         "columns": ", ".join(facts["columns"]),
         "changes": f"{facts['generation']:,}",
     }
+    if facts["structure"]:
+        shown["structure"] = facts["structure"]
+    chain = [options["method"] for options in facts["settings"].get("reranking", ())]
+    if chain:
+        shown["re-ranking"] = ", ".join(chain)
     if facts["rebuild"]:
         shown["rebuild"] = (
             f"under way to model {facts['rebuild']}, {facts['staged']:,} of {facts['photos']:,} photos done"

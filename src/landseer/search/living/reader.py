@@ -54,6 +54,8 @@ class IndexInfo:
     """The model a rebuild is under way for."""
     staged: int
     """Photos that have a descriptor of that model already."""
+    structure: str | None
+    """What searches with a recall go by: how well it does, and how; None where there is none."""
 
 
 class IndexReader:
@@ -280,6 +282,7 @@ class IndexReader:
                 generation=state.generation,
                 rebuild=None if state.rebuild is None else state.rebuild.model,
                 staged=int(np.isin(self._live_rows(view), self._staged_rows(view)).sum()),
+                structure=self._structure.told(view),
                 **{key: value for key, value in asdict(model).items() if key != "settings"},
             )
 

@@ -236,6 +236,18 @@ class StructureFolder:
     _cover: tuple[tuple[int, ...], Cover] | None = None
     _told: set[str] = field(default_factory=set)
 
+    def told(self, view: View) -> str | None:
+        """What it says of itself, or why searches pass it over; None where there is none.  Its codes are not read."""
+        if not self.path.exists():
+            return None
+        try:
+            made_by = open_artifact(self.path, KIND).made_by
+        except ValueError as error:
+            return f"of no use: {error}"
+        if made_by["index"] != self.index or made_by["epoch"] != view.state.epoch:
+            return "of no use: built for other descriptors; build it again"
+        return f"{Measured(**made_by['measured'])}; {Plan(**made_by['plan'])}"
+
     def cover(self, view: View, *, k: int, recall: float) -> Cover | None:
         """The structure over *view*, if it may answer a search of this kind."""
         with self._lock:
