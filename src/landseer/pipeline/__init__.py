@@ -1,8 +1,10 @@
 """The one place where the rooms meet: a whole run from a recipe, and the demonstration on the mini world."""
 
+from landseer.pipeline.check import Checked, check_collection, check_facts
 from landseer.pipeline.clean import Cleaned, CleaningOutputs, clean_collection
 from landseer.pipeline.demo import run_demo
 from landseer.pipeline.finished import MeasuredStage, RunResult, write_run_page
+from landseer.pipeline.group import apply_groups, group_collection
 from landseer.pipeline.indexing.build import Indexed, add_to_index, build_index
 from landseer.pipeline.indexing.rebuild import Rebuilt, abandon_rebuild, rebuild_index
 from landseer.pipeline.indexing.search import Answers, search_index
@@ -16,6 +18,7 @@ from landseer.pipeline.trained import TrainedStage, TrainResult
 
 __all__ = [
     "Answers",
+    "Checked",
     "Cleaned",
     "CleaningOutputs",
     "Indexed",
@@ -27,9 +30,13 @@ __all__ = [
     "TrainedStage",
     "abandon_rebuild",
     "add_to_index",
+    "apply_groups",
     "build_index",
+    "check_collection",
+    "check_facts",
     "clean_collection",
     "describe",
+    "group_collection",
     "open_model",
     "rebuild_index",
     "recognise_folder",
