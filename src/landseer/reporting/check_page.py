@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from landseer.datasets.statistics import LabelStatistics, LongTail
 from landseer.photos import UnreadablePhoto, read_bytes, thumbnail
+from landseer.reporting.html import environment, head, resource, write_whole
 from landseer.reporting.results import country_names
 
 LONGEST_PX = 160
@@ -95,50 +91,23 @@ def write_check_page(page: CheckPage, path: Path) -> None:
 
     Equal pages over equal photos give equal bytes.  Raises ``ValueError`` where *path* cannot be written.
     """
-    text = render_check_page(page)
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(path)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ValueError(f"the report {path} cannot be written ({reason}); choose another place") from error
-    finally:
-        with suppress(OSError):  # what hindered the writing may hinder this, and is told above
-            part.unlink(missing_ok=True)
+    write_whole(render_check_page(page), path)
 
 
 def render_check_page(page: CheckPage) -> str:
     """The HTML text of *page*."""
-    style = _resource("page.css") + _resource("check.css")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    env = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    env.filters.update(short=_short, count=lambda value: f"{value:,}", share=_share)
+    env = environment(short=_short, count=lambda value: f"{value:,}", share=_share)
     names = country_names()
     countries = list(page.statistics.countries.items())
-    return env.from_string(
-        _resource("check.html")
-    ).render(
+    return env.from_string(resource("check.html")).render(
         page=page,
         facts=page.facts,
-        style=Markup(style),  # noqa: S704  (our own style sheets, no input in them)
-        style_hash=digest,
+        **head(resource("page.css") + resource("check.css")),
         pictures=_pictures(page),
         tail=None if page.statistics.tail is None else long_tail_figure(page.statistics.tail),
         countries=[(names.get(code, code), num) for code, num in countries[:MOST_COUNTRIES]],
         num_countries=len(countries),
     )
-
-
-def _resource(name: str) -> str:
-    return (files("landseer.reporting") / name).read_text(encoding="utf-8")
 
 
 def _short(text: str) -> str:

@@ -8,17 +8,15 @@ same.  Every picture is in a page once, however often it is shown.
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
 from landseer.photos import UnreadablePhoto, read_bytes, thumbnail
+from landseer.reporting.html import environment, head, resource
 from landseer.storage import writing
 from landseer.types import Collection
 
@@ -88,7 +86,7 @@ def write_cleaning_pages(
     One page is in memory at a time.  Equal reports over equal photos give equal bytes.  Raises ``ValueError`` where
     *path* exists or cannot be written.
     """
-    env = _environment()
+    env = environment()
     pictures = _Pictures(report.collection)
     lines = []
     with writing(path, KIND, made_by={"collection": report.collection.fingerprint}) as part:
@@ -97,9 +95,8 @@ def write_cleaning_pages(
             lines.append(_Line(landmark, name, len(photos), sum(photo.kept for photo in photos)))
             text = _class_page(env, report, pictures, landmark, photos)
             (part / f"landmark-{landmark}.html").write_text(text, encoding="utf-8", newline="\n")
-        style, script = _resource("page.css"), ""
-        text = env.from_string(_resource("cleaning_index.html")).render(
-            **_head(style, script), report=report, lines=lines, left_out=report.landmarks - len(lines)
+        text = env.from_string(resource("cleaning_index.html")).render(
+            **head(resource("page.css")), report=report, lines=lines, left_out=report.landmarks - len(lines)
         )
         (part / "index.html").write_text(text, encoding="utf-8", newline="\n")
 
@@ -132,10 +129,10 @@ def _class_page(
     rules = "".join(
         f".p{place}{{background-image:url({pictures.uri(photo)})}}\n" for photo, place in number.items()
     )
-    style = _resource("page.css") + _resource("cleaning.css") + rules
-    script = _resource("cleaning.js")
-    return env.from_string(_resource("cleaning.html")).render(
-        **_head(style, script),
+    style = resource("page.css") + resource("cleaning.css") + rules
+    script = resource("cleaning.js")
+    return env.from_string(resource("cleaning.html")).render(
+        **head(style, script),
         report=report,
         landmark=landmark,
         name=report.collection.name_of(landmark),
@@ -146,34 +143,6 @@ def _class_page(
         number=number,
         reason_of=pictures.reason,
     )
-
-
-def _environment() -> Environment:
-    return Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-
-
-def _head(style: str, script: str) -> dict[str, object]:
-    """Style and script with the hashes by which the page admits them and nothing else."""
-    return {
-        "style": Markup(style),  # noqa: S704  (our own style sheet; of input it has base64 alone)
-        "style_hash": _hash(style),
-        "script": Markup(script),  # noqa: S704  (our own script, no input in it)
-        "script_hash": _hash(script),
-    }
-
-
-def _hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _resource(name: str) -> str:
-    return (files("landseer.reporting") / name).read_text(encoding="utf-8")
 
 
 class _Pictures:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from landseer.reporting.answers import pictures
+from landseer.reporting.html import environment, resource
 from landseer.types import Collection
 
 MOST_GROUPS = 300
@@ -51,15 +49,17 @@ def render_groups(groups: Sequence[GroupShown], collection: Collection, *, num_a
         }
         for group in shown
     ]
-    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = (files("landseer.reporting") / "group.html").read_text(encoding="utf-8")
-    return env.from_string(template).render(
-        title="Groups of photos",
-        cards=cards,
-        num_groups=len(groups),
-        num_photos=sum(len(group.members) for group in groups),
-        num_alone=num_alone,
-        hidden=len(groups) - len(shown),
+    return (
+        environment()
+        .from_string(resource("group.html"))
+        .render(
+            title="Groups of photos",
+            cards=cards,
+            num_groups=len(groups),
+            num_photos=sum(len(group.members) for group in groups),
+            num_alone=num_alone,
+            hidden=len(groups) - len(shown),
+        )
     )
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from landseer.reporting import figures, results
 from landseer.reporting.answers import Answers, Card, cards, chosen, photos_of, pictures
+from landseer.reporting.html import environment, head, resource, write_whole
 from landseer.reporting.trust import Trust, trust_of
 from landseer.types import Collection, Number, Ranking, Report
 
@@ -109,42 +104,16 @@ def write_page(page: RunPage, path: Path) -> None:
 
     Equal pages over equal photos give equal bytes.  Raises ``ValueError`` where *path* cannot be written.
     """
-    text = render_page(page)
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ValueError(f"the report {path} cannot be written ({reason}); choose another place") from error
-    finally:
-        with suppress(OSError):  # what hindered the writing may hinder this, and is told above
-            part.unlink(missing_ok=True)
+    write_whole(render_page(page), path)
 
 
 def render_page(page: RunPage) -> str:
     """The HTML text of *page*."""
-    style = _resource("page.css")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    env = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    env.filters.update(figure=_figure, signed=_signed, short=_short, count=_count, capitalised=_capitalised)
+    env = environment(figure=_figure, signed=_signed, short=_short, count=_count, capitalised=_capitalised)
     queries = results.scored(page.per_query, page.baseline_per_query)
-    return env.from_string(
-        _resource("page.html")
-    ).render(
+    return env.from_string(resource("page.html")).render(
         page=page,
-        style=Markup(style),  # noqa: S704  (our own style sheet, no input in it)
-        style_hash=digest,
+        **head(resource("page.css")),
         swatch=figures.swatch,
         num_landmarks=len({query.landmark for query in queries if query.landmark is not None}),
         num_scored=len(queries),
@@ -159,10 +128,6 @@ def render_page(page: RunPage) -> str:
         **_headline(page),
         **_gallery(page, queries),
     )
-
-
-def _resource(name: str) -> str:
-    return (files("landseer.reporting") / name).read_text(encoding="utf-8")
 
 
 def _figure(value: float | None) -> str:
