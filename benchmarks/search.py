@@ -48,6 +48,7 @@ from landseer.search.certified import prepare  # noqa: E402
 from landseer.types import Descriptors  # noqa: E402
 
 BLOCK = 16384
+REST_S = 0.05
 WHO = ("ours", "plain", "faiss")
 
 
@@ -78,6 +79,8 @@ def num_exact(positions: np.ndarray, scores: np.ndarray, queries: np.ndarray, ga
 
 
 def seconds(call: Callable[[], object]) -> float:
+    """After a rest: threads of whoever worked before spin for some 30 ms, and would take a core from this one."""
+    time.sleep(REST_S)
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
@@ -267,6 +270,7 @@ def measure_approximate(
     single: dict[str, list[float]] = {who: [] for who in asks}
     for _ in range(repeats):
         for who, ask in asks.items():
+            time.sleep(REST_S)
             before = time.process_time()
             wall = seconds(lambda ask=ask: ask(queries))
             batch[who].append((wall, time.process_time() - before))
