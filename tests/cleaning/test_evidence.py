@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -147,7 +149,8 @@ def test_work_that_was_stopped_goes_on_to_the_same_result(tmp_path_factory, worl
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence, "_PAIRS_AT_ONCE", 3)
         patch.setattr(world, "verify", dies)
-        with pytest.raises(Killed) if first > after else pytest.MonkeyPatch.context():
+        # pairs are asked for three at a time, so the last ones may be asked for before it dies
+        with pytest.raises(Killed) if first > after + 3 else suppress(Killed):
             world.gather(goal, PairStore(folder, {}, commit_every=every))
     before, world.asked = set(world.asked), []
     again = world.gather(goal, PairStore(folder, {}))

@@ -61,3 +61,22 @@ def test_an_address_that_is_taken_and_an_index_that_is_none_are_one_line(tmp_pat
     assert "name another --port" in str(done.exception)
     done = run(str(tmp_path / "absent"), "--port", "0")
     assert isinstance(done.exception, ValueError) and "absent" in str(done.exception)
+
+
+def test_a_run_is_shown_with_or_without_an_index(told):
+    done = run("--run", "RUN", "--compare", "OTHER", "--data", "C", "--root", "PHOTOS")
+    assert told == [ServerSettings(run="RUN", compare="OTHER", data="C", root="PHOTOS")]
+    assert done.output.splitlines()[1] == "http://127.0.0.1:4321/run shows RUN"
+    run("INDEX", "--run", "RUN")
+    assert told[1] == ServerSettings(index="INDEX", run="RUN")
+    assert "name an INDEX, or a finished run" in str(run().exception)
+    assert "run.json" in str(run_for_real("--run", "absent").exception)
+
+
+def run_for_real(*arguments):
+    """Where the server is not the one that only notes what it is told."""
+    from landseer.server.running import serve
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(landseer.server, "serve", serve)
+        return run(*arguments, "--port", "0")

@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from landseer.pipeline.online import Busy, Online, Refused, Unknown
-from landseer.server import asking, browsing, changing, pages
+from landseer.pipeline.online import Busy, Online, Refused, RunExplorer, Unknown
+from landseer.server import asking, browsing, changing, exploring, pages
 from landseer.server.batching import Batcher, TooMany
 from landseer.server.metrics import Metrics
 from landseer.server.safety import Gate, holds_token, refusal
@@ -31,12 +31,14 @@ _THREADS = 4
 
 
 class Serving:
-    """What the routes share: the index, and the threads that work on it."""
+    """What the routes share: the index, the run, or both, and the threads that work on them."""
 
-    def __init__(self, online: Online, settings: ServerSettings) -> None:
-        self.online, self.settings = online, settings
+    def __init__(
+        self, online: Online | None, settings: ServerSettings, run: RunExplorer | None = None
+    ) -> None:
+        self.online, self.run, self.settings = online, run, settings
         self.metrics = Metrics()
-        self.batcher = Batcher(online.ask, observe=self.metrics.batch.observe)
+        self.batcher = None if online is None else Batcher(online.ask, observe=self.metrics.batch.observe)
         self.version = version("landseer")
         self.ready = False
         self._threads = anyio.CapacityLimiter(_THREADS)
@@ -55,17 +57,20 @@ class Serving:
             )
 
 
-def make_app(online: Online, settings: ServerSettings) -> ASGIApp:
-    """The whole application; it closes *online* when it ends."""
-    serving = Serving(online, settings)
+def make_app(online: Online | None, settings: ServerSettings, run: RunExplorer | None = None) -> ASGIApp:
+    """The whole application, with the calls for what there is; it closes *online* when it ends."""
+    assert online is not None or run is not None, "there is something to show"
+    serving = Serving(online, settings, run)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         serving.ready = True
         yield
         serving.ready = False
-        await serving.batcher.close()
-        online.close()
+        if serving.batcher is not None:
+            await serving.batcher.close()
+        if online is not None:
+            online.close()
 
     app = FastAPI(
         title="Landseer",
@@ -82,8 +87,10 @@ def make_app(online: Online, settings: ServerSettings) -> ASGIApp:
     app.add_exception_handler(HTTPException, _wrong)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _broken)
-    for room in (asking, browsing, changing, pages):
-        app.include_router(room.router)
+    of_index = (asking.router, browsing.router, changing.router) if online is not None else ()
+    of_run = (exploring.router, exploring.pages) if run is not None else ()
+    for router in (*of_index, *of_run, pages.router):
+        app.include_router(router)
     schemes = app.openapi().setdefault("components", {}).setdefault("securitySchemes", {})
     schemes["token"] = {"type": "http", "scheme": "bearer", "description": "What --token says."}
     return Gate(_Counted(app, serving.metrics), settings)

@@ -119,7 +119,11 @@ async def countries(shared: Shared) -> Response:
 
 
 async def _picture(request: Request, shared: Any, photo: str, side: int) -> Response:
-    content: bytes = await shared.aside(shared.online.picture, text_of(photo), side)
+    return picture_sent(request, await shared.aside(shared.online.picture, text_of(photo), side))
+
+
+def picture_sent(request: Request, content: bytes) -> Response:
+    """A JPEG, or word that the browser's copy is still right."""
     mark = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
     headers = {"etag": mark, "cache-control": f"private, max-age={_KEPT_S}"}
     if mark in request.headers.get("if-none-match", ""):

@@ -13,7 +13,7 @@ from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from landseer.server.routing import Shared
 
@@ -22,33 +22,35 @@ _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".
 
 
 @router.get("/")
-async def explorer(request: Request) -> Response:
-    """The page for people."""
-    return _sent(request, "static", "index.html")
+async def explorer(request: Request, shared: Shared) -> Response:
+    """The page for people: the explorer, or that of the run where there is no index."""
+    if shared.online is None:
+        return RedirectResponse("/run")
+    return sent(request, "static", "index.html")
 
 
 @router.get("/static/{name:path}")
 async def static(request: Request, name: str) -> Response:
     """A file of that page."""
-    return _sent(request, "static", name)
+    return sent(request, "static", name)
 
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
     """The page of the REST calls; it works offline."""
-    return _sent(request, "docs", "index.html")
+    return sent(request, "docs", "index.html")
 
 
 @router.get("/docs/{name:path}")
 async def docs_file(request: Request, name: str) -> Response:
     """A file of that page."""
-    return _sent(request, "docs", name)
+    return sent(request, "docs", name)
 
 
 @router.get("/favicon.ico")
 async def favicon(request: Request) -> Response:
     """What browsers ask for unasked."""
-    return _sent(request, "static", "favicon.svg")
+    return sent(request, "static", "favicon.svg")
 
 
 @router.get("/api/health")
@@ -62,6 +64,8 @@ async def ready(shared: Shared) -> Response:
     """It takes questions."""
     if not shared.ready:
         raise HTTPException(503, "starting or stopping")
+    if shared.online is None:
+        return JSONResponse({"status": "ready", "photos": shared.run.facts.photos})
     photos = (await shared.aside(shared.online.facts))["photos"]
     return JSONResponse({"status": "ready", "photos": photos})
 
@@ -72,7 +76,8 @@ async def metrics(shared: Shared) -> Response:
     return Response(shared.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _sent(request: Request, folder: str, name: str) -> Response:
+def sent(request: Request, folder: str, name: str) -> Response:
+    """A file that came with the package in *folder*."""
     file = _files(folder).get(name)
     if file is None or not file.is_file():
         raise HTTPException(404, "there is no such page")

@@ -15,13 +15,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from landseer.server.metrics import SHARED
 from landseer.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from landseer.pipeline.online import RunExplorer
 
 _log = logging.getLogger(__name__)
 
@@ -73,11 +77,14 @@ def _answer(settings: ServerSettings, listening: socket.socket, started: Started
     from landseer.pipeline.online import Online
     from landseer.server.app import make_app
 
-    online = Online(settings.index, device=settings.device, threads=_threads(settings))
-    online.prepare()
+    run = _run(settings)
+    online = None
+    if settings.index is not None:
+        online = Online(settings.index, device=settings.device, threads=_threads(settings))
+        online.prepare()
     server = _Server(
         uvicorn.Config(
-            make_app(online, settings),
+            make_app(online, settings, run),
             http=_patient(settings.head_s),
             ws="none",
             lifespan="on",
@@ -92,6 +99,17 @@ def _answer(settings: ServerSettings, listening: socket.socket, started: Started
         (lambda: started(*listening.getsockname()[:2])) if started else None,
     )
     server.run(sockets=[listening])
+
+
+def _run(settings: ServerSettings) -> RunExplorer | None:
+    from landseer.pipeline.online import RunExplorer
+
+    if settings.run is None:
+        return None
+    against, data, root = (
+        None if name is None else Path(name) for name in (settings.compare, settings.data, settings.root)
+    )
+    return RunExplorer(Path(settings.run), against=against, data=data, root=root)
 
 
 def _threads(settings: ServerSettings) -> int | None:
@@ -232,7 +250,7 @@ def _renew(worker: BaseProcess, folder: str, workers: dict[BaseProcess, float]) 
 
     lived = time.monotonic() - workers.pop(worker)
     if worker.exitcode == _CANNOT:
-        raise ValueError("the workers cannot open the index; the lines above say why")
+        raise ValueError("the workers cannot open what they serve; the lines above say why")
     _log.warning("a worker ended (%s) after %.0f s; another one starts", worker.exitcode, lived)
     mark_process_dead(worker.pid, folder)  # type: ignore[no-untyped-call]
     if lived < _QUICK_S:

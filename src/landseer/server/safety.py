@@ -20,7 +20,7 @@ from landseer.server.settings import ServerSettings
 
 COOKIE = "landseer"
 """Lets a page that once knew the token load pictures; it never lets anyone change anything."""
-OPEN = ("/", "/api/health", "/api/ready", "/api/session", "/favicon.ico")
+OPEN = ("/", "/run", "/api/health", "/api/ready", "/api/session", "/favicon.ico")
 """What needs no token; so does what lies below /static/."""
 _ADDRESSES = 10_000
 """Addresses whose rate is remembered."""

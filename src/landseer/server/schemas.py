@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -182,6 +182,105 @@ class Added(BaseModel):
     added: list[Id]
     there_already: list[Id]
     unreadable: list[Unreadable]
+
+
+class RunTag(BaseModel):
+    """Why queries failed, by a written rule."""
+
+    tag: str
+    name: str
+    rule: str
+    queries: int
+
+
+class RunConfusion(BaseModel):
+    """For which other landmark one is taken most often, among the first five answers to its queries."""
+
+    landmark: int
+    name: str
+    queries: int
+    taken_for: int
+    taken_for_name: str
+    answers: int
+
+
+class RunDifference(BaseModel):
+    """Mean average precision minus the other's: with its 95 % interval, and how likely it is by chance."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    queries: int
+    group: str
+
+
+class Run(BaseModel):
+    """A finished run."""
+
+    name: str
+    title: str
+    warnings: list[str]
+    photos: int
+    queries: int
+    failed: int
+    mean_ap: float
+    other: str | None = Field(description='The run it is compared with, or "untrained".')
+    other_mean_ap: float | None
+    difference: RunDifference | None
+    reranking: list[str]
+    tags: list[RunTag] = Field(description="Counted over the landmark that is asked for, if any.")
+    landmark_name: str | None
+    confusions: list[RunConfusion]
+    version: str
+    index: bool = Field(description="Whether the server answers photos, too.")
+
+
+class RunAnswer(BaseModel):
+    """One answer to a query, judged by the truth."""
+
+    rank: int
+    id: str
+    verdict: Literal["right", "wrong", "junk"]
+    landmark: int | None
+    landmark_name: str | None
+    score: float
+    cosine: float
+    why: str | None
+
+
+class RunQuery(BaseModel):
+    """How a query was answered."""
+
+    id: str
+    landmark: int | None
+    landmark_name: str | None
+    trained: bool | None
+    ap: float | None
+    other_ap: float | None
+    change: float | None
+    num_right: int
+    first_right: int | None
+    other_first_right: int | None
+    tags: list[str]
+    answers: list[RunAnswer]
+    other_answers: list[RunAnswer] | None
+
+
+class RunQueryInFull(RunQuery):
+    """With 50 answers."""
+
+    nearest_right: float | None = Field(
+        description="Highest cosine of a right photo of the gallery; null where it has none."
+    )
+
+
+class RunQueries(BaseModel):
+    """A page of queries."""
+
+    queries: list[RunQuery]
+    next: int | None
+    total: int
 
 
 class Pair(Strict):

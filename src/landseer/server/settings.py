@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class ServerSettings:
     """Where a server listens, who may do what, and how much of it."""
 
-    index: str
+    index: str | None = None
+    """The index that answers; None: only the run is shown."""
     host: str = "127.0.0.1"
     port: int = 8765
     workers: int = 1
@@ -29,8 +30,21 @@ class ServerSettings:
     """A request must be here whole after so many seconds."""
     head_s: float = 10.0
     """And its head after so many."""
+    run: str | None = None
+    """The folder of a finished run that is shown."""
+    compare: str | None = None
+    """Another one beside it."""
+    data: str | None = None
+    """The run's collection; None: it lies beside the run."""
+    root: str | None = None
+    """Where its photos lie now, if they have moved."""
 
     def __post_init__(self) -> None:
+        if self.index is None and self.run is None:
+            raise ValueError("nothing to serve; name an INDEX, or a finished run as --run, or both")
+        for name in ("compare", "data", "root"):
+            if self.run is None and getattr(self, name) is not None:
+                raise ValueError(f"--{name} is of a run; name the run as --run, too")
         if not self.local and not self.token:
             raise ValueError(
                 f"--host {self.host} lets other machines ask; give a --token (or LANDSEER_TOKEN), or leave out --host"
@@ -56,7 +70,7 @@ class ServerSettings:
     @property
     def writable(self) -> bool:
         """Whether the index can be changed by who knows the token."""
-        return self.token is not None and not self.read_only
+        return self.index is not None and self.token is not None and not self.read_only
 
     @property
     def upload_bytes(self) -> int:

@@ -24,6 +24,12 @@ export const photos = (options) => get("photos", options);
 export const landmarks = (options) => get("landmarks", options);
 export const countries = () => get("countries");
 
+// A finished run, where the server was started with one.
+export const run = (options) => get("run", options);
+export const runQueries = (options, signal) => get("run/queries", options, signal);
+export const runQuery = (id, signal) => get("run/query", { id }, signal);
+export const runThumbnail = (id, side = 224) => `/api/run/thumbnail?${new URLSearchParams({ id, side })}`;
+
 export const thumbnail = (id, side = 320) => `/api/thumbnail?${new URLSearchParams({ id, side })}`;
 export const image = (id, side = 1280) => `/api/image?${new URLSearchParams({ id, side })}`;
 
