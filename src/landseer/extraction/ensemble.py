@@ -100,7 +100,7 @@ def _join(
     for part in reversed(parts):  # of several reasons the first member's stands
         unreadable.update(part.unreadable)
     ids = tuple(photo for photo in collection.ids if photo not in unreadable)
-    if not ids and unreadable and "shard" not in plan.settings:
+    if not ids and unreadable and not plan.is_part:
         raise ValueError(f"none of {len(collection)} photos could be read by every member of the ensemble")
     row_N_of = [np.flatnonzero([photo not in unreadable for photo in part.ids]) for part in parts]
     dtype = np.dtype(plan.settings["dtype"])

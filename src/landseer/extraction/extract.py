@@ -226,7 +226,7 @@ def _describe_missing(task: _Describer, work: WorkFolder, workers: int, progress
 def _assemble(finished: _Finished, task: _Describer, work: WorkFolder, *, out: Path, plan: Plan) -> None:
     """Join the blocks, one at a time, into the artifact."""
     unreadable = finished.unreadable
-    if task.ids and len(unreadable) == len(task.ids) and "shard" not in plan.settings:
+    if task.ids and len(unreadable) == len(task.ids) and not plan.is_part:
         work.remove()  # blocks that say "unreadable" must not outlive the mistake
         photo, reason = next(iter(unreadable.items()))
         raise ValueError(

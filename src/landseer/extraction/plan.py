@@ -24,6 +24,8 @@ THREADS = 1
 do not depend on how many cores a machine has."""
 
 
+SHARD = "shard"
+"""The setting that says which part of an extraction a shard is."""
 CROP = "crop"
 """The column of a collection that says which part of a photo is meant."""
 
@@ -37,6 +39,11 @@ class Plan:
     machine: Mapping[str, Any]
     """Kind of processor and versions of the decoders: they may change a row's last bit, so one extraction is
     never continued across a change, but they are no part of the identity."""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it describes a shard, to be merged with others."""
+        return SHARD in self.settings
 
     def fingerprint(self, unreadable: Iterable[str] = ()) -> str:
         """Identity of the result: equal settings on equal input give an equal string.

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from landseer.extraction.plan import Plan, difference, selection
+from landseer.extraction.plan import SHARD, Plan, difference, selection
 from landseer.storage import load_descriptors, open_artifact, writing_descriptors
 from landseer.storage.artifact import Manifest
 from landseer.types import Collection, Descriptors
 
 SELECTION = "selection"
-_SHARD, _WHOLE = "shard", "whole"
+_WHOLE = "whole"
 _ROWS_AT_ONCE = 2**14
 
 
@@ -57,7 +57,7 @@ class Shard:
 
     def mark(self, plan: Plan, whole: Collection) -> Plan:
         """*plan*, of this part, as the part of *whole* that it is."""
-        return replace(plan, settings={**plan.settings, _SHARD: str(self), _WHOLE: selection(whole)})
+        return replace(plan, settings={**plan.settings, SHARD: str(self), _WHOLE: selection(whole)})
 
 
 def merge_shards(shards: Sequence[Path], out: Path) -> Descriptors:
@@ -109,9 +109,9 @@ def _in_order(paths: Sequence[Path]) -> dict[Path, Manifest]:
     place: dict[Shard, Path] = {}
     for path, manifest in manifests.items():
         settings = manifest.made_by.get("settings", {})
-        if _SHARD not in settings:
+        if SHARD not in settings:
             raise ValueError(f"{path} is no part of an extraction; landseer extract --shard makes those")
-        shard = Shard.named(settings[_SHARD])
+        shard = Shard.named(settings[SHARD])
         other = difference(_whole(settings), _whole(manifests[paths[0]].made_by["settings"]))
         if other:
             raise ValueError(f"{path} is a part of another extraction than {paths[0]} ({other})")
@@ -137,7 +137,7 @@ def _whole(settings: Mapping[str, Any]) -> dict[str, Any]:
         # each member of an ensemble names the photos, too
         key: settings[_WHOLE] if key.rpartition(": ")[2] == SELECTION else value
         for key, value in settings.items()
-        if key not in (_SHARD, _WHOLE)
+        if key not in (SHARD, _WHOLE)
     }
 
 

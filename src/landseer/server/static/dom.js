@@ -59,3 +59,10 @@ export function toast(text, { undo = null, wrong = false } = {}) {
   place.hidden = false;
   toastTimer = setTimeout(close, wrong ? 9000 : 6000);
 }
+
+/** Light or dark, whichever it is not now; theme.js finds it again on the next page. */
+export function toggleTheme() {
+  const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.documentElement.dataset.theme = dark ? "light" : "dark";
+  localStorage.setItem("landseer-theme", document.documentElement.dataset.theme);
+}

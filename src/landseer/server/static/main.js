@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { BrowsePage } from "./browse.js";
 import { askToken, onChange } from "./curate.js";
-import { make, replace, toast } from "./dom.js";
+import { make, replace, toast, toggleTheme } from "./dom.js";
 import { showStart } from "./home.js";
 import { helpDialog, listenToKeys } from "./keys.js";
 import { SearchPage } from "./search.js";
@@ -59,12 +59,6 @@ function showIndex(index) {
   const told = `${index.name} · ${words.photos(index.photos)}`;
   part("collection").textContent = told;
   part("collection").title = `${told}, model ${index.model}, version ${index.version}${index.writable ? "" : ", read only"}`;
-}
-
-function toggleTheme() {
-  const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  document.documentElement.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("landseer-theme", document.documentElement.dataset.theme);
 }
 
 /** All photos that were dropped are answered one after the other, the one in view first. */

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { askToken } from "./curate.js";
-import { button, iconButton, make, replace, say, toast } from "./dom.js";
+import { button, iconButton, make, replace, say, toast, toggleTheme } from "./dom.js";
 import { listenToKeys } from "./keys.js";
 import * as words from "./words.js";
 
@@ -309,12 +309,6 @@ function followLinks(event) {
   event.preventDefault();
   if (link.dataset.query !== undefined) go({ query: link.dataset.query });
   else go({ query: null, landmark: Number(link.dataset.landmark), tag: link.closest("#query") ? null : state.view.tag });
-}
-
-function toggleTheme() {
-  const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  document.documentElement.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("landseer-theme", document.documentElement.dataset.theme);
 }
 
 function help() {
